@@ -1,0 +1,1 @@
+"""The browser's way in: parse, call one service, render."""

@@ -1,0 +1,42 @@
+"""Forms of people who are not signed in yet."""
+
+from __future__ import annotations
+
+from wtforms import EmailField, HiddenField, PasswordField, StringField
+from wtforms.validators import InputRequired, Length
+
+from blueprints.forms import Form, plain_line, stripped
+
+
+class SignInForm(Form):
+    """E-mail and password."""
+
+    email = EmailField("Email", [InputRequired("Enter your e-mail address."), Length(max=254)], filters=[stripped])
+    password = PasswordField("Password", [InputRequired("Enter your password.")])
+
+
+class NewPasswordForm(Form):
+    """A password to choose."""
+
+    password = PasswordField(
+        "Password", [InputRequired("Choose a password.")], description="At least 12 characters; a few words work well."
+    )
+
+
+class SetupForm(NewPasswordForm):
+    """The first workspace and its admin."""
+
+    workspace_name = StringField(
+        "Workspace name",
+        [InputRequired("Give the workspace a name."), Length(max=100), plain_line],
+        filters=[stripped],
+        description="Usually the name of your company or team.",
+    )
+    email = EmailField("Email", [InputRequired("Enter your e-mail address."), Length(max=254)], filters=[stripped])
+    time_zone = HiddenField()
+
+
+class JoinForm(NewPasswordForm):
+    """A person new to the installation accepts an invitation."""
+
+    time_zone = HiddenField()

@@ -1,0 +1,77 @@
+"""Every refusal and failure as a page in plain words, or a fragment of it for htmx; never a trace."""
+
+from __future__ import annotations
+
+import uuid
+
+from flask import Flask, Response, render_template, request
+from flask_wtf.csrf import CSRFError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+import logs
+from blueprints.web import is_htmx
+from services.errors import NotFound, Refused
+
+log = logs.get(__name__)
+
+WORDS = {
+    400: ("This request could not be understood", "Go back, reload the page and try once more."),
+    401: ("Please sign in", "Your session has ended. Sign in and try once more."),
+    403: ("This is not open to you", "Your role in this workspace does not include this. Ask an admin of it."),
+    404: ("There is nothing here", "It may have been deleted, or it belongs to a workspace you are not a member of."),
+    405: ("This page cannot be used that way", "Go back and use the buttons on the page."),
+    409: ("That is not possible right now", "Reload the page to see how things stand."),
+    413: ("That is too large", "A form here may hold 256 KB. Shorten what you entered; use Back to find it as it was."),
+    429: ("Too many tries", "Wait a minute, then try again."),
+    500: ("Something broke on our side", "It has been logged. Try again; if it stays, give your operator the id below."),
+    503: ("The database cannot be reached", "Nothing was lost. Try again in a minute."),
+}
+
+
+def init_app(app: Flask) -> None:
+    """Register the handlers."""
+    app.register_error_handler(HTTPException, show)
+    app.register_error_handler(CSRFError, show_csrf)
+    app.register_error_handler(NotFound, lambda _error: page(404))
+    app.register_error_handler(Refused, lambda error: page(409, str(error)))
+    app.register_error_handler(OperationalError, show_database)
+    app.register_error_handler(InterfaceError, show_database)
+
+
+def show(error: HTTPException) -> Response | HTTPException:
+    """Any HTTP error, the unexpected ones with an id that leads to the log."""
+    if error.response is not None:
+        return error
+    code = error.code or 500
+    if isinstance(error, InternalServerError):
+        reference = uuid.uuid4().hex[:12]
+        log.error("unexpected", reference=reference, endpoint=request.endpoint, exc_info=error.original_exception)
+        return page(500, reference=reference)
+    own_words = error.description if code == 400 and error.description != type(error).description else None
+    return page(code, own_words)
+
+
+def show_csrf(_error: CSRFError) -> Response:
+    """A form without its token: an old tab, or another site."""
+    return page(400, "This form is out of date. Go back, reload the page and send it again; copy long texts first.")
+
+
+def show_database(error: Exception) -> Response:
+    """The database is away or locked."""
+    log.error("database unavailable", endpoint=request.endpoint, problem=type(error).__name__)
+    response = page(503)
+    response.headers["Retry-After"] = "30"
+    return response
+
+
+def page(code: int, advice: str | None = None, reference: str = "") -> Response:
+    """The error page. Needs neither database nor session, since either may be what failed."""
+    title, general = WORDS.get(code, WORDS[400] if code < 500 else WORDS[500])
+    template = "errors/_error.html" if is_htmx() else "errors/error.html"
+    body = render_template(template, code=code, title=title, advice=advice or general, reference=reference)
+    response = Response(body, status=code)
+    if is_htmx():
+        response.headers["HX-Retarget"] = "#flashes"
+        response.headers["HX-Reswap"] = "innerHTML"
+    return response

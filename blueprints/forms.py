@@ -1,0 +1,50 @@
+"""What every form shares: text the database can hold, all errors at once, and a service's errors at their fields."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from flask_wtf import FlaskForm
+from wtforms import Field
+from wtforms.validators import ValidationError
+
+from services.errors import InvalidInput
+
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+LINE_BREAKING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+class Form(FlaskForm):
+    """Base of every form."""
+
+    def validate(self, extra_validators: Any = None) -> bool:
+        """Check every field; refuse what no database can hold before anything else looks at it."""
+        sound = True
+        for field in self:
+            if isinstance(field.data, str) and UNSTORABLE.search(field.data):
+                field.data = UNSTORABLE.sub("\ufffd", field.data)
+                sound = False
+                bad = field
+                bad.errors = ["This contains a character that cannot be stored; it is shown as \ufffd."]
+        return bool(super().validate(extra_validators)) and sound
+
+    def show(self, problem: InvalidInput) -> None:
+        """Put a service's errors at their fields; what has no field stands above the form."""
+        for name, words in problem.errors.items():
+            field = self._fields.get(name)
+            if field is None:
+                self.form_errors.append(words)
+            else:
+                field.errors = [*field.errors, words]
+
+
+def plain_line(_form: Any, field: Field) -> None:
+    """Validator: one line without control or direction-changing characters."""
+    if field.data and (LINE_BREAKING.search(field.data) or "\n" in field.data or "\r" in field.data):
+        raise ValidationError("Use one line of plain text, without control characters.")
+
+
+def stripped(value: str | None) -> str:
+    """Filter: text without blanks at its ends."""
+    return value.strip() if isinstance(value, str) else ""

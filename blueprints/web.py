@@ -1,0 +1,193 @@
+"""What every page needs: the request's database session, who is asking, what they may do, and the way back.
+
+Holds no page of its own.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
+
+from flask import Flask, abort, current_app, flash, g, redirect, request, url_for
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+from flask_login import LoginManager, UserMixin, current_user, login_required
+from sqlmodel import Session
+from werkzeug.wrappers import Response
+
+from models import Record, Role, User, UserSession, Workspace
+from services import members, sign_in
+from services.audit import Actor
+from services.resources import Resources
+
+P = ParamSpec("P")
+R = TypeVar("R")
+M = TypeVar("M", bound=Record)
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+login_manager = LoginManager()
+login_manager.login_view = "auth.login"
+login_manager.login_message = ""
+limiter = Limiter(key_func=get_remote_address, in_memory_fallback_enabled=True, headers_enabled=False)
+
+
+@dataclass(eq=False)
+class Person(UserMixin):
+    """A signed-in person, as Flask-Login wants it; the id in the cookie is the session's random token."""
+
+    user: User
+    session_row: UserSession
+    token: str
+
+    def get_id(self) -> str:
+        """What Flask-Login keeps in the signed cookie."""
+        return self.token
+
+    @property
+    def email(self) -> str:
+        """Sign-in name."""
+        return self.user.email
+
+    @property
+    def time_zone(self) -> str:
+        """IANA name, or empty for the browser's."""
+        return self.user.time_zone
+
+
+def resources() -> Resources:
+    """The process's resources."""
+    return cast(Resources, current_app.extensions["cardkey"])
+
+
+def db() -> Session:
+    """The request's session: opened on first use, closed with the request, never committed here."""
+    if "db" not in g:
+        g.db_context = resources().database.session(writing=request.method not in SAFE_METHODS)
+        g.db = g.db_context.__enter__()
+    return cast(Session, g.db)
+
+
+def release_db() -> None:
+    """Close the session: at the request's end, and before anything slow."""
+    context = g.pop("db_context", None)
+    g.pop("db", None)
+    if context is not None:
+        context.__exit__(None, None, None)
+
+
+def me() -> Person:
+    """Who is asking; only inside views that require sign-in."""
+    return cast(Person, current_user)
+
+
+def actor() -> Actor:
+    """Who is asking, for the audit trail."""
+    return Actor.person(me().user)
+
+
+@login_manager.user_loader
+def load_person(token: str) -> Person | None:
+    """Read who a cookie belongs to; looked up anew on every request, so that an end acts at once."""
+    found = sign_in.current(db(), resources().settings, token)
+    return Person(*found, token) if found else None
+
+
+@login_manager.unauthorized_handler
+def ask_to_sign_in() -> Response:
+    """Send to the sign-in page and back; htmx is told to load the whole page."""
+    here = request.full_path.rstrip("?") if request.method == "GET" and not is_htmx() else None
+    address = url_for("auth.login", next=here)
+    if is_htmx():
+        return Response(status=401, headers={"HX-Redirect": address})
+    return cast(Response, redirect(address, 303))
+
+
+def current_workspace() -> Workspace:
+    """The workspace whose lists are shown; 404 for somebody who belongs to none."""
+    found = workspace_and_role()
+    if found is None:
+        abort(404)
+    return found[0]
+
+
+def workspace_and_role() -> tuple[Workspace, Role] | None:
+    """The session's workspace if the person still belongs to it, else their first one."""
+    if "workspace" not in g:
+        mine = members.workspaces_of(db(), me().user.id)
+        chosen = [pair for pair in mine if pair[0].id == me().session_row.workspace_id]
+        g.workspace = (chosen or list(mine) or [None])[0]
+    return cast("tuple[Workspace, Role] | None", g.workspace)
+
+
+def role_in(workspace_id: uuid.UUID) -> Role | None:
+    """The person's role there, at this moment."""
+    return members.role_in(db(), me().user.id, workspace_id)
+
+
+def find(model: type[M], row_id: uuid.UUID, role: Role) -> M:
+    """A tenant's row for somebody with `role` in *its* workspace.
+
+    Foreign and absent rows are the same 404; a member whose role does not reach gets 403.
+    """
+    row = db().get(model, row_id)
+    held = role_in(cast(Any, row).workspace_id) if row is not None else None
+    if row is None or held is None:
+        abort(404)
+    if not held.includes(role):
+        abort(403)
+    g.workspace = (db().get_one(Workspace, cast(Any, row).workspace_id), held)
+    return row
+
+
+def role_required(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """For pages about the current workspace as such: sign-in, membership and `role` in it."""
+
+    def decorate(view: Callable[P, R]) -> Callable[P, R]:
+        @wraps(view)
+        @login_required
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            found = workspace_and_role()
+            if found is None:
+                abort(404)
+            if not found[1].includes(role):
+                abort(403)
+            return view(*args, **kwargs)
+
+        return cast(Callable[P, R], checked)
+
+    return decorate
+
+
+def is_htmx() -> bool:
+    """Whether htmx asks for a fragment."""
+    return request.headers.get("HX-Request") == "true"
+
+
+def see_other(endpoint: str, message: str = "", **values: Any) -> Response:
+    """303 to a page of ours after a change, with a word about it."""
+    if message:
+        flash(message, "success")
+    address = url_for(endpoint, **values)
+    if is_htmx():
+        return Response(status=204, headers={"HX-Redirect": address})
+    return cast(Response, redirect(address, 303))
+
+
+def safe_next(target: str | None) -> str | None:
+    """`target` if it is a path of ours, else None: no redirect ever leaves the site (AC-12)."""
+    if not target or not target.startswith("/") or target.startswith(("//", "/\\")):
+        return None
+    if any(ord(char) < 33 or char == "\\" or ord(char) == 127 for char in target):
+        return None
+    return target
+
+
+def init_app(app: Flask) -> None:
+    """Attach sign-in, throttling and the request's session to the app."""
+    login_manager.init_app(app)
+    limiter.init_app(app)
+    app.teardown_request(lambda _error: release_db())

@@ -1,0 +1,61 @@
+"""One press of Authorize, from the click to how it ended."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import ForeignKeyConstraint
+from sqlmodel import Field
+
+from models.database import Record, Sealing, moment, now_column
+from models.types import Words
+from oauth.vocabulary import FailureClass
+
+
+class AttemptOutcome(StrEnum):
+    """How an attempt stands; `pending` past its time shows as expired."""
+
+    PENDING = "pending"
+    SUCCEEDED = "succeeded"
+    DENIED = "denied"
+    FAILED = "failed"
+
+
+class AuthorizationAttempt(Record, Sealing, table=True):
+    """Single use: found by the hash of `state`, bound to person, browser and configuration."""
+
+    __tablename__ = "authorization_attempts"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["workspace_id", "connection_id"], ["connections.workspace_id", "connections.id"], ondelete="CASCADE"
+        ),
+    )
+
+    workspace_id: uuid.UUID
+    connection_id: uuid.UUID = Field(index=True)
+    user_id: uuid.UUID = Field(foreign_key="users.id")
+    browser_hash: str = Field(max_length=64)
+    """SHA-256 of the browser-id cookie."""
+    state_hash: str | None = Field(default=None, max_length=64, unique=True)
+    """SHA-256 of `state`; None for client credentials, which need no callback."""
+    state_data_sealed: bytes | None = None
+    """What Authlib keeps for the callback (PKCE verifier, redirect URI): JSON."""
+    callback_sealed: bytes | None = None
+    """Parameters of a callback that came by POST, until the GET that checks them."""
+    redirect_uri: str = ""
+    connection_version: int = 0
+    created_at: datetime = now_column()
+    expires_at: datetime | None = moment()
+    used_at: datetime | None = moment()
+    """When the callback claimed it; a second claim fails."""
+    ended_at: datetime | None = moment()
+    outcome: AttemptOutcome = Field(
+        default=AttemptOutcome.PENDING, sa_type=Words(AttemptOutcome)  # type: ignore[call-overload]
+    )
+    failure_step: str = Field(default="", max_length=40)
+    failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))  # type: ignore[call-overload]
+    failure_code: str = Field(default="", max_length=100)
+    failure_said: str = ""
+    failure_reason: str = ""

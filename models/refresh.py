@@ -1,0 +1,105 @@
+"""The journal of refreshes, and bulk refreshes asked for by operators."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint
+from sqlmodel import Field
+
+from models.database import Record, Sealing, moment, now_column
+from models.types import Words
+from oauth.vocabulary import FailureClass, LifetimeRung
+
+
+class Trigger(StrEnum):
+    """Who asked for a token request."""
+
+    AUTHORIZE = "authorize"
+    AGENT_FACING = "agent_facing"
+    MANUAL = "manual"
+    SCHEDULED = "scheduled"
+    KEEP_ALIVE = "keep_alive"
+
+
+class Outcome(StrEnum):
+    """How a token request ended."""
+
+    SENT = "sent"
+    STORED = "stored"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    SUPERSEDED = "superseded"
+
+
+class Refresh(Record, Sealing, table=True):
+    """One token request: written before it leaves, closed in the commit that stores its reply."""
+
+    __tablename__ = "refreshes"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["workspace_id", "connection_id"], ["connections.workspace_id", "connections.id"], ondelete="CASCADE"
+        ),
+        Index("ix_refreshes_history", "connection_id", "sent_at"),
+        Index("ix_refreshes_open", "outcome", "connection_id"),
+    )
+
+    workspace_id: uuid.UUID
+    connection_id: uuid.UUID
+    trigger: Trigger = Field(sa_type=Words(Trigger))  # type: ignore[call-overload]
+    requested_by: uuid.UUID | None = None
+    lease_owner: str = Field(default="", max_length=64)
+    generation: int = 0
+    """Generation of the token that was spent; the new one has the next."""
+    refresh_token_fingerprint: str = Field(default="", max_length=32)
+    """Keyed hash, to tell whether the same refresh token was sent twice."""
+    outcome: Outcome = Field(default=Outcome.SENT, sa_type=Words(Outcome))  # type: ignore[call-overload]
+    sent_at: datetime = now_column()
+    closed_at: datetime | None = moment()
+    lifetime: float | None = None
+    """Seconds, as understood from the reply."""
+    lifetime_rung: LifetimeRung | None = Field(
+        default=None, sa_type=Words(LifetimeRung)  # type: ignore[call-overload]
+    )
+    failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))  # type: ignore[call-overload]
+    failure_code: str = Field(default="", max_length=100)
+    failure_said: str = ""
+    failure_reason: str = ""
+    http_status: int | None = None
+    raw_reply_sealed: bytes | None = None
+    """Kept only while a reply could not be stored as a token."""
+
+
+class BulkRefresh(Record, table=True):
+    """One press of "Refresh selected"."""
+
+    __tablename__ = "bulk_refreshes"
+    __table_args__ = (UniqueConstraint("workspace_id", "id"),)
+
+    workspace_id: uuid.UUID = Field(foreign_key="workspaces.id")
+    requested_by: uuid.UUID | None = Field(default=None, foreign_key="users.id")
+    created_at: datetime = now_column()
+
+
+class BulkRefreshItem(Record, table=True):
+    """A connection in a bulk refresh; whether it is done follows from the journal and the token."""
+
+    __tablename__ = "bulk_refresh_items"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["workspace_id", "bulk_id"], ["bulk_refreshes.workspace_id", "bulk_refreshes.id"], ondelete="CASCADE"
+        ),
+        ForeignKeyConstraint(
+            ["workspace_id", "connection_id"], ["connections.workspace_id", "connections.id"], ondelete="CASCADE"
+        ),
+    )
+
+    workspace_id: uuid.UUID
+    bulk_id: uuid.UUID = Field(index=True)
+    connection_id: uuid.UUID = Field(index=True)
+    generation: int = 0
+    """The token's generation when the refresh was asked for."""
+    skipped: str = ""
+    """Why this connection could not be asked to refresh, in plain words; empty when it was."""

@@ -1,0 +1,92 @@
+"""What a provider gave us for a connection, and when it is renewed next."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from enum import IntEnum, StrEnum
+
+from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint
+from sqlmodel import Field
+
+from models.database import Record, Sealing, moment
+from models.types import Words
+from oauth.vocabulary import ClientAuthMethod, LifetimeRung
+
+
+class Slot(StrEnum):
+    """Which of a connection's tokens a row is."""
+
+    CURRENT = "current"
+    SHADOW = "shadow"
+
+
+class Priority(IntEnum):
+    """Order in which due tokens are refreshed."""
+
+    AGENT_FACING = 0
+    MANUAL = 1
+    SCHEDULED = 2
+    KEEP_ALIVE = 3
+
+
+class Token(Record, Sealing, table=True):
+    """The grant of a connection, with its lease and due time.
+
+    The row exists from the day the connection does, at generation 0 and without a token, so that
+    leasing, storing and fencing are one conditional UPDATE each from the first token on.
+    """
+
+    __tablename__ = "tokens"
+    __table_args__ = (
+        UniqueConstraint("workspace_id", "connection_id", "slot"),
+        ForeignKeyConstraint(
+            ["workspace_id", "connection_id"], ["connections.workspace_id", "connections.id"], ondelete="CASCADE"
+        ),
+        Index("ix_tokens_due", "next_refresh_at"),
+        Index("ix_tokens_leased", "provider_host", "lease_until"),
+    )
+
+    workspace_id: uuid.UUID
+    connection_id: uuid.UUID = Field(index=True)
+    slot: Slot = Field(default=Slot.CURRENT, sa_type=Words(Slot))  # type: ignore[call-overload]
+    generation: int = 0
+    """Fencing number: every stored token has the next one; a write with an old one is refused."""
+    access_token_sealed: bytes | None = None
+    refresh_token_sealed: bytes | None = None
+    token_type: str = Field(default="", max_length=40)
+    scope: str | None = None
+    """As granted; None when the provider did not say, which means as asked (RFC 6749 §5.1)."""
+    auth_method: ClientAuthMethod | None = Field(
+        default=None, sa_type=Words(ClientAuthMethod)  # type: ignore[call-overload]
+    )
+    """Client authentication that worked last, when it was found by trying."""
+    received_at: datetime | None = moment()
+    expires_at: datetime | None = moment()
+    """None when nobody knows: refreshed when the API refuses the token."""
+    lifetime_rung: LifetimeRung | None = Field(
+        default=None, sa_type=Words(LifetimeRung)  # type: ignore[call-overload]
+    )
+
+    provider_host: str = Field(default="", max_length=260)
+    """Host of the token endpoint, for the limit of requests in flight."""
+    next_refresh_at: datetime | None = moment()
+    """None: not to be refreshed by itself."""
+    priority: int = Priority.SCHEDULED
+    requested_at: datetime | None = moment()
+    """Last press of Refresh now."""
+    requested_by: uuid.UUID | None = None
+    failures: int = 0
+    """Retried failures in a row."""
+    lease_owner: str | None = Field(default=None, max_length=64)
+    lease_until: datetime | None = moment()
+
+    def is_leased(self, now: datetime) -> bool:
+        """Whether a refresh is under way."""
+        return self.lease_until is not None and self.lease_until > now
+
+    def is_valid(self, now: datetime, at_least: float = 0.0) -> bool:
+        """Whether the access token can be used for another `at_least` seconds, as far as anybody knows."""
+        if self.access_token_sealed is None:
+            return False
+        return self.expires_at is None or (self.expires_at - now).total_seconds() > at_least

@@ -1,0 +1,59 @@
+"""Client authentication at the token endpoint (RFC 6749 §2.3), as callables Authlib's client can use."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote_plus
+
+from authlib.oauth2.auth import encode_client_secret_post, encode_none
+
+from oauth.vocabulary import ClientAuthMethod, Registration
+
+
+def basic(client: Any, _method: str, uri: str, headers: dict[str, str], body: str) -> tuple[str, dict[str, str], str]:
+    """Basic with id and secret form-encoded first, as RFC 6749 §2.3.1 asks."""
+    return uri, _with_basic(headers, quote_plus(client.client_id), quote_plus(client.client_secret or "")), body
+
+
+def basic_raw(
+    client: Any, _method: str, uri: str, headers: dict[str, str], body: str
+) -> tuple[str, dict[str, str], str]:
+    """Basic as most HTTP libraries do it, for servers that decode nothing."""
+    return uri, _with_basic(headers, client.client_id, client.client_secret or ""), body
+
+
+AUTHENTICATORS = {
+    ClientAuthMethod.BASIC: basic,
+    ClientAuthMethod.BASIC_RAW: basic_raw,
+    ClientAuthMethod.POST: encode_client_secret_post,
+    ClientAuthMethod.NONE: encode_none,
+}
+
+
+def candidates(registration: Registration, worked: ClientAuthMethod | None) -> Iterator[ClientAuthMethod]:
+    """Methods to try in order: what was chosen, what worked last, or Basic, body, raw Basic; never two at once."""
+    chosen = registration.token_endpoint_auth_method
+    if chosen is not ClientAuthMethod.AUTOMATIC:
+        yield chosen
+    elif registration.client_secret is None:
+        yield ClientAuthMethod.NONE
+    else:
+        order = [ClientAuthMethod.BASIC, ClientAuthMethod.POST]
+        if _encoding_matters(registration):
+            order.append(ClientAuthMethod.BASIC_RAW)
+        if worked in order:
+            order.remove(worked)
+            order.insert(0, worked)
+        yield from order
+
+
+def _encoding_matters(registration: Registration) -> bool:
+    secret = registration.client_secret.get_secret_value() if registration.client_secret else ""
+    return quote_plus(registration.client_id) + quote_plus(secret) != registration.client_id + secret
+
+
+def _with_basic(headers: dict[str, str], user: str, password: str) -> dict[str, str]:
+    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {**headers, "Authorization": f"Basic {pair}"}

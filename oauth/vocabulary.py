@@ -1,0 +1,188 @@
+"""The protocol's nouns, in the words of RFC 6749, 7591 and 8414, and the one table of failure classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pydantic import SecretStr
+
+
+class GrantType(StrEnum):
+    """How the first token is obtained; no other grant exists here (RFC 9700 §2.1.2, §2.4)."""
+
+    AUTHORIZATION_CODE = "authorization_code"
+    CLIENT_CREDENTIALS = "client_credentials"
+
+
+class ClientAuthMethod(StrEnum):
+    """How the client proves itself at the token endpoint (RFC 7591 §2)."""
+
+    AUTOMATIC = "automatic"
+    BASIC = "client_secret_basic"
+    BASIC_RAW = "client_secret_basic_raw"
+    """Basic without form-encoding first (RFC 6749 §2.3.1 asks for it; half the world decodes nothing)."""
+    POST = "client_secret_post"
+    NONE = "none"
+
+
+class RefreshKind(StrEnum):
+    """How a token is renewed."""
+
+    REFRESH_TOKEN = "refresh_token"
+    REISSUE = "reissue"
+    EXCHANGE = "exchange"
+    NONE = "none"
+
+
+class LifetimeRung(StrEnum):
+    """Where a token's lifetime comes from."""
+
+    REPLY = "reply"
+    JWT = "jwt"
+    INTROSPECTION = "introspection"
+    LEARNED = "learned"
+    PRESET = "preset"
+    DEFAULT = "default"
+    UNKNOWN = "unknown"
+
+
+class FailureClass(StrEnum):
+    """What kind of failure a token request met; each has one effect."""
+
+    GRANT_DEAD = "grant_dead"
+    CLIENT_BAD = "client_bad"
+    REQUEST_BAD = "request_bad"
+    THROTTLED = "throttled"
+    PROVIDER_DOWN = "provider_down"
+    CERTIFICATE = "certificate"
+    LOCAL = "local"
+    REPLY_UNUSABLE = "reply_unusable"
+    UNKNOWN = "unknown"
+
+    @property
+    def title(self) -> str:
+        """The class in plain words."""
+        return _WORDS[self][0]
+
+    @property
+    def next_step(self) -> str:
+        """What a person should do about it."""
+        return _WORDS[self][1]
+
+    @property
+    def retried(self) -> bool:
+        """Whether Cardkey tries again by itself."""
+        return self in _RETRIED
+
+
+_RETRIED = frozenset(
+    {
+        FailureClass.THROTTLED,
+        FailureClass.PROVIDER_DOWN,
+        FailureClass.CERTIFICATE,
+        FailureClass.REPLY_UNUSABLE,
+        FailureClass.UNKNOWN,
+    }
+)
+_WORDS = {
+    FailureClass.GRANT_DEAD: (
+        "The provider ended the authorization",
+        "Press Authorize on the connection and agree again.",
+    ),
+    FailureClass.CLIENT_BAD: (
+        "The provider does not accept this client",
+        "Compare Client ID, Client secret and token endpoint authentication with the provider's, then save and "
+        "authorize again.",
+    ),
+    FailureClass.REQUEST_BAD: (
+        "The provider refused the request",
+        "Compare Scope, Audience and the endpoints with the provider's documentation, then save and authorize again.",
+    ),
+    FailureClass.THROTTLED: (
+        "The provider asks us to slow down",
+        "Nothing to do: Cardkey waits as long as the provider asked and tries again.",
+    ),
+    FailureClass.PROVIDER_DOWN: (
+        "The provider cannot be reached",
+        "Nothing to do for now: Cardkey goes on trying. If it lasts, look at the provider's status page and check "
+        "the Token Endpoint.",
+    ),
+    FailureClass.CERTIFICATE: (
+        "The provider's certificate is not trusted",
+        "Ask the provider, or whoever runs your network's proxy, for a valid certificate. Cardkey goes on trying.",
+    ),
+    FailureClass.LOCAL: (
+        "Cardkey itself stopped the request",
+        "Correct what the message names; an operator may have to allow the address or restore a key.",
+    ),
+    FailureClass.REPLY_UNUSABLE: (
+        "The provider's reply holds no usable token",
+        "Check that the Token Endpoint is the right address. The reply is kept, encrypted, and Cardkey tries again.",
+    ),
+    FailureClass.UNKNOWN: (
+        "It is not known whether the provider acted on the request",
+        "Cardkey tries again with the same token. If the provider refuses it, authorize again.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A client registration (RFC 6749 §2): what the protocol needs to know of a connection."""
+
+    grant_type: GrantType
+    client_id: str
+    client_secret: SecretStr | None
+    authorization_endpoint: str
+    token_endpoint: str
+    revocation_endpoint: str = ""
+    issuer: str = ""
+    scope: str = ""
+    audience: str = ""
+    token_endpoint_auth_method: ClientAuthMethod = ClientAuthMethod.AUTOMATIC
+    pkce: bool = True
+    authorization_params: Mapping[str, str] = field(default_factory=dict)
+    token_params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TokenReply:
+    """A token reply that can be used. `lifetime` is in seconds from receipt, None when nobody knows."""
+
+    access_token: SecretStr
+    refresh_token: SecretStr | None
+    token_type: str
+    scope: str | None
+    lifetime: float | None
+    lifetime_rung: LifetimeRung
+    raw: SecretStr
+    auth_method: ClientAuthMethod = ClientAuthMethod.NONE
+    """Client authentication that worked."""
+
+
+class OAuthFailure(Exception):
+    """A step of the protocol failed; `str()` is one plain sentence and holds no secret."""
+
+    def __init__(
+        self,
+        step: str,
+        failure_class: FailureClass,
+        reason: str,
+        *,
+        code: str = "",
+        provider_said: str = "",
+        status: int | None = None,
+        retry_after: float | None = None,
+        raw: SecretStr | None = None,
+    ) -> None:
+        """`provider_said` is scrubbed already; `retry_after` in seconds."""
+        super().__init__(reason)
+        self.step = step
+        self.failure_class = failure_class
+        self.code = code
+        self.provider_said = provider_said
+        self.status = status
+        self.retry_after = retry_after
+        self.raw = raw

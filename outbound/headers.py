@@ -1,0 +1,31 @@
+"""Which request headers an admin may set. Sends nothing."""
+
+from __future__ import annotations
+
+import re
+
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+FORBIDDEN = frozenset(
+    "host content-length transfer-encoding connection keep-alive te trailer upgrade expect via forwarded "
+    "authorization cookie cookie2 set-cookie accept-encoding metadata metadata-flavor "
+    "x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip".split()
+)
+FORBIDDEN_STARTS = ("proxy-", "sec-", "x-aws-ec2-metadata", "x-google-metadata", "x-metadata", "x-http-method")
+
+
+class BadHeader(ValueError):
+    """A header that cannot be sent; the message says what to change."""
+
+
+def check_header(name: str, value: str) -> None:
+    """Refuse what would change the request's framing, target or authorization (EG-07). Raises BadHeader."""
+    if not TOKEN.fullmatch(name):
+        raise BadHeader("A header name holds letters, digits and hyphens only.")
+    if name.lower() in FORBIDDEN or name.lower().startswith(FORBIDDEN_STARTS):
+        raise BadHeader(f"{name} is set by Cardkey itself and cannot be given here.")
+    if any(ord(char) < 32 and char != "\t" or ord(char) == 127 for char in value):
+        raise BadHeader("A header value is one line without control characters.")
+    try:
+        value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise BadHeader("A header value holds Latin letters only; encode anything else first.") from None

@@ -1,0 +1,86 @@
+"""Wiring of the rehearsal provider: its pages, its control endpoint, headers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask, Response, jsonify, redirect, render_template, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from rehearsal import api, authorize, token
+from rehearsal.state import AUDIENCE, CLIENTS, PEOPLE, State
+
+# A consent form that ends in a redirect to the client would be stopped by form-action, so it is left open.
+CSP = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+
+def create_app(state: State) -> Flask:
+    """The provider around `state`."""
+    app = Flask(__name__)
+    app.extensions["state"] = state
+    for module in (authorize, token, api):
+        app.register_blueprint(module.blueprint)
+    app.add_url_rule("/", view_func=start)
+    app.add_url_rule("/control", view_func=control, methods=["GET", "POST"])
+    app.add_url_rule("/lifetime", view_func=change_lifetime, methods=["POST"])
+    app.after_request(add_headers)
+    return app
+
+
+def add_headers(response: Response) -> Response:
+    """Strict headers, as a real provider sends; COOP where switched on."""
+    response.headers.setdefault("Content-Security-Policy", CSP)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-store" if request.endpoint != "static" else "max-age=300"
+    if "coop" in api.state().behaviours:
+        response.headers["Cross-Origin-Opener-Policy"] = api.state().behaviours["coop"]
+    return response
+
+
+def start() -> str:
+    """What this is, the values to enter, and what happened last."""
+    state = api.state()
+    return render_template(
+        "start.html", state=state, clients=CLIENTS.values(), audience=AUDIENCE, people=PEOPLE, events=state.events[::-1]
+    )
+
+
+def change_lifetime() -> AnyResponse | tuple[str, int]:
+    """The form on the start page. A foreign page may not post here."""
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        return "Use the form on this server's own page.", 403
+    try:
+        api.state().lifetime = min(max(float(request.form.get("lifetime", "")), 1.0), 86400.0 * 365)
+    except ValueError:
+        return "Enter a number of seconds.", 422
+    return redirect("/", 303)
+
+
+def control() -> Response:
+    """For tests and scripts: read counters, change behaviours. JSON both ways."""
+    state = api.state()
+    if request.method == "POST":
+        _apply(state, request.get_json())
+    with state.lock:
+        return jsonify(
+            counts=dict(state.counts),
+            lifetime=state.lifetime,
+            behaviours=state.behaviours,
+            access_tokens=len(state.access),
+            refresh_tokens=sum(not token.used for token in state.refresh.values()),
+            dead_families=len(state.dead_families),
+        )
+
+
+def _apply(state: State, wishes: dict[str, Any]) -> None:
+    with state.lock:
+        if wishes.get("reset"):
+            state.reset()
+        if "lifetime" in wishes:
+            state.lifetime = float(wishes["lifetime"])
+        if "auto_consent" in wishes:
+            state.auto_consent = bool(wishes["auto_consent"])
+        if "behaviours" in wishes:
+            state.behaviours = dict(wishes["behaviours"])
+        if wishes.get("revoke_all"):
+            state.dead_families |= {token.family for token in (*state.access.values(), *state.refresh.values())}

@@ -1,0 +1,128 @@
+"""The authorization endpoint (RFC 6749 §4.1): sign in, agree or refuse, go back with a code."""
+
+from __future__ import annotations
+
+import secrets
+from urllib.parse import urlencode, urlsplit
+
+from flask import Blueprint, current_app, make_response, redirect, render_template, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from rehearsal.state import CLIENTS, PEOPLE, SCOPES, Client, State
+
+blueprint = Blueprint("authorize", __name__)
+COOKIE = "rehearsal"
+Page = str | AnyResponse | tuple[str, int]
+
+
+def state() -> State:
+    """What the provider remembers."""
+    found = current_app.extensions["state"]
+    assert isinstance(found, State)
+    return found
+
+
+@blueprint.get("/authorize")
+def ask() -> Page:
+    """Check the request, then show sign-in or consent."""
+    client, problem = _client(request.args.get("client_id", ""), request.args.get("redirect_uri", ""))
+    if client is None:
+        return render_template("problem.html", words=problem), 400
+    error = _request_error()
+    if error:
+        return back({"error": error[0], "error_description": error[1]})
+    memory = state()
+    memory.note("authorize", f"authorization asked for by {client.client_id}")
+    if memory.behaviours.get("authorize") == "deny":
+        return back({"error": "access_denied", "error_description": "The rehearsal provider was told to refuse."})
+    if memory.auto_consent:
+        return _agree(next(iter(PEOPLE)))
+    person = memory.sessions.get(request.cookies.get(COOKIE, ""))
+    if person is None:
+        return render_template("sign_in.html", client=client, people=PEOPLE, error="")
+    return render_template("consent.html", client=client, person=person, scopes=request.args.get("scope", "").split())
+
+
+@blueprint.post("/authorize")
+def answer() -> Page:
+    """Sign-in or consent, posted back to the same address with its query."""
+    client, problem = _client(request.args.get("client_id", ""), request.args.get("redirect_uri", ""))
+    if client is None:
+        return render_template("problem.html", words=problem), 400
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        return render_template("problem.html", words="This answer came from another site."), 403
+    action = request.form.get("action")
+    if action == "sign-in":
+        return _sign_in(client)
+    person = state().sessions.get(request.cookies.get(COOKIE, ""))
+    if action == "allow" and person:
+        return _agree(person)
+    return back({"error": "access_denied", "error_description": "The person refused."})
+
+
+def back(params: dict[str, str]) -> AnyResponse:
+    """To the client's redirect URI (RFC 6749 §4.1.2), with `iss` (RFC 9207); by POST where it asked for that."""
+    memory, target = state(), request.args["redirect_uri"]
+    params = {**params, "iss": memory.issuer}
+    if "state" in request.args:
+        params["state"] = request.args["state"]
+    if memory.behaviours.get("authorize") == "wrong_state":
+        params["state"] = "not-the-state-that-was-sent"
+    if request.args.get("response_mode") == "form_post":
+        return make_response(render_template("form_post.html", target=target, params=params))
+    return redirect(f"{target}{'&' if urlsplit(target).query else '?'}{urlencode(params)}", 303)
+
+
+def _sign_in(client: Client) -> Page:
+    person = request.form.get("person", "")
+    if PEOPLE.get(person) != request.form.get("password"):
+        words = "That is not the practice password; it stands below."
+        return render_template("sign_in.html", client=client, people=PEOPLE, error=words), 422
+    token = secrets.token_urlsafe(16)
+    state().sessions[token] = person
+    response = redirect(request.full_path, 303)
+    response.set_cookie(COOKIE, token, httponly=True, samesite="Lax")
+    return response
+
+
+def _agree(person: str) -> AnyResponse:
+    memory = state()
+    scope = " ".join(request.args.get("scope", "").split()) or SCOPES[0]
+    with memory.lock:
+        code = memory.new_code(
+            request.args["client_id"],
+            request.args["redirect_uri"],
+            scope,
+            person,
+            request.args.get("code_challenge", ""),
+        )
+        memory.note("code", f"{person} agreed")
+    return back({"code": code})
+
+
+def _client(client_id: str, redirect_uri: str) -> tuple[Client | None, str]:
+    """The client, or why nothing may be sent to that redirect URI (RFC 6749 §4.1.2.1).
+
+    Any loopback address with the callback's fixed path is registered, so that a portal on another port works too.
+    """
+    client = CLIENTS.get(client_id)
+    if client is None or "authorization_code" not in client.grant_types:
+        return None, f"No client with the id “{client_id[:60]}” may ask people here."
+    target = urlsplit(redirect_uri)
+    local = target.hostname in ("127.0.0.1", "localhost", "::1")
+    if not local or target.scheme not in ("http", "https") or not target.path.startswith("/auth/provider/callback"):
+        return None, f"The redirect URL “{redirect_uri[:200]}” is not registered for this client."
+    return client, ""
+
+
+def _request_error() -> tuple[str, str] | None:
+    if request.args.get("response_type") != "code":
+        return "unsupported_response_type", "Only response_type=code is served."
+    unknown = set(request.args.get("scope", "").split()) - set(SCOPES)
+    if unknown:
+        return "invalid_scope", f"There is no scope {sorted(unknown)[0][:60]}. There are: {', '.join(SCOPES)}."
+    if "code_challenge" in request.args and request.args.get("code_challenge_method") != "S256":
+        return "invalid_request", "Only the code challenge method S256 is served."
+    return None
+
+

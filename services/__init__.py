@@ -1,0 +1,1 @@
+"""Verbs: one function, one unit of work. No Flask, no enqueueing."""

@@ -1,0 +1,67 @@
+"""Writing and reading the audit trail; entries join the transaction of what they tell of."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlmodel import Session, col, select
+
+from models import AuditEntry, User
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acts: a person, or a process of ours."""
+
+    user_id: uuid.UUID | None
+    name: str
+
+    @classmethod
+    def person(cls, user: User) -> Actor:
+        """A signed-in person."""
+        return cls(user.id, user.email)
+
+
+WORKER = Actor(None, "Cardkey worker")
+COMMAND_LINE = Actor(None, "Command line")
+
+
+class Subject(Protocol):
+    """A row an entry can be about."""
+
+    id: uuid.UUID
+    workspace_id: uuid.UUID
+
+
+def record(session: Session, actor: Actor, action: str, subject: Subject, name: str = "", **detail: Any) -> None:
+    """Add an entry about `subject`; `detail` must hold no secret. Does not commit."""
+    session.add(
+        AuditEntry(
+            workspace_id=subject.workspace_id,
+            user_id=actor.user_id,
+            actor=actor.name,
+            action=action,
+            subject_id=subject.id,
+            subject_name=name[:254],
+            detail=detail,
+        )
+    )
+
+
+def record_for(session: Session, actor: Actor, action: str, workspace_id: uuid.UUID | None, **detail: Any) -> None:
+    """Add an entry about a workspace or the installation as such. Does not commit."""
+    session.add(
+        AuditEntry(
+            workspace_id=workspace_id, user_id=actor.user_id, actor=actor.name, action=action, detail=detail
+        )
+    )
+
+
+def entries(session: Session, workspace_id: uuid.UUID, *, page: int = 1, size: int = 50) -> Sequence[AuditEntry]:
+    """One page, newest first, plus one entry more if there is a next page."""
+    query = select(AuditEntry).where(AuditEntry.workspace_id == workspace_id)
+    query = query.order_by(col(AuditEntry.at).desc(), col(AuditEntry.id)).offset((page - 1) * size).limit(size + 1)
+    return session.exec(query).all()

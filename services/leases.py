@@ -1,0 +1,205 @@
+"""Taking the lease of a refresh: who may send, recorded in the database before anything is sent."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+
+from pydantic import SecretStr
+from sqlalchemy import CursorResult, func, or_, update
+from sqlmodel import Session, col, select
+
+from config import Settings
+from models import ClientSecret, Connection, Outcome, Priority, Refresh, Slot, Token, Trigger, keyring_of
+from models.types import Undecryptable, utc_now
+from oauth.vocabulary import ClientAuthMethod, FailureClass, Registration
+from services import states
+
+TRIGGERS = {
+    Priority.AGENT_FACING: Trigger.AGENT_FACING,
+    Priority.MANUAL: Trigger.MANUAL,
+    Priority.SCHEDULED: Trigger.SCHEDULED,
+    Priority.KEEP_ALIVE: Trigger.KEEP_ALIVE,
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A leased refresh with everything its request needs; nothing in it reads the database again."""
+
+    refresh_id: uuid.UUID
+    token_id: uuid.UUID
+    workspace_id: uuid.UUID
+    connection_id: uuid.UUID
+    generation: int
+    owner: str
+    lease_until: datetime
+    trigger: Trigger
+    requested_by: uuid.UUID | None
+    registration: Registration
+    auth_method: ClientAuthMethod | None
+    refresh_token: SecretStr | None = field(repr=False)
+
+
+class Unclaimed(Enum):
+    """Why one connection could not be claimed."""
+
+    BUSY = "busy"
+    MOVED_ON = "moved on"
+
+
+def owner_name() -> str:
+    """A new lease owner: never the same twice, so that only the taker of a lease can release it."""
+    return f"{socket.gethostname()[:20]}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+
+
+def claim_due(session: Session, settings: Settings, limit: int) -> list[Claim]:
+    """Lease up to `limit` due tokens in one conditional UPDATE, write their journal rows, commit.
+
+    At most `host_concurrency` are leased at one provider host, counting what other processes hold.
+    A row that cannot be decrypted is marked and left out; the others are claimed.
+    """
+    now, owner = utc_now(), owner_name()
+    statement = (
+        update(Token)
+        .where(col(Token.id).in_(_candidates(now, settings.host_concurrency, limit)), _free(now))
+        .values(lease_owner=owner, lease_until=now + timedelta(seconds=settings.lease))
+        .returning(Token.id)
+        .execution_options(synchronize_session=False)
+    )
+    ids = session.execute(statement).scalars().all()
+    if not ids:
+        session.rollback()
+        return []
+    tokens = session.exec(select(Token).where(col(Token.id).in_(ids))).all()
+    claims = [_prepare(session, token, TRIGGERS[Priority(token.priority)], None) for token in tokens]
+    session.commit()
+    return [claim for claim in claims if claim is not None]
+
+
+def claim_one(
+    session: Session,
+    settings: Settings,
+    connection_id: uuid.UUID,
+    trigger: Trigger,
+    spent: int | None,
+    requested_by: uuid.UUID | None,
+) -> Claim | Unclaimed:
+    """Lease one connection's token unless it is leased or its generation is past `spent`; commits."""
+    now = utc_now()
+    mine = [col(Token.connection_id) == connection_id, col(Token.slot) == Slot.CURRENT]
+    unmoved = [] if spent is None else [col(Token.generation) <= spent]
+    statement = (
+        update(Token)
+        .where(*mine, *unmoved, _free(now))
+        .values(lease_owner=owner_name(), lease_until=now + timedelta(seconds=settings.lease))
+        .execution_options(synchronize_session=False)
+    )
+    result = session.execute(statement)
+    assert isinstance(result, CursorResult)
+    token = session.exec(select(Token).where(*mine)).one_or_none()
+    if result.rowcount == 0:
+        session.rollback()
+        moved = token is None or (spent is not None and token.generation > spent)
+        return Unclaimed.MOVED_ON if moved else Unclaimed.BUSY
+    assert token is not None
+    claim = _prepare(session, token, trigger, requested_by)
+    session.commit()
+    if claim is None:
+        raise Undecryptable("a stored secret of this connection cannot be decrypted")
+    return claim
+
+
+def _free(now: datetime):  # type: ignore[no-untyped-def]  # SQLAlchemy's own type for a clause is generic noise
+    return or_(col(Token.lease_until).is_(None), col(Token.lease_until) <= now)
+
+
+def _candidates(now: datetime, per_host: int, limit: int):  # type: ignore[no-untyped-def]  # as above
+    """Ids of due tokens in order of priority, no more for a host than it has room for."""
+    held = (
+        select(Token.provider_host, func.count().label("held"))
+        .where(col(Token.lease_until) > now)
+        .group_by(Token.provider_host)
+        .subquery()
+    )
+    order = (col(Token.priority), col(Token.next_refresh_at))
+    place = func.row_number().over(partition_by=col(Token.provider_host), order_by=order)
+    due = (
+        select(Token.id, Token.priority, Token.next_refresh_at, Token.provider_host, place.label("place"))
+        .where(col(Token.next_refresh_at) <= now, _free(now))
+        .subquery()
+    )
+    room = per_host - func.coalesce(held.c.held, 0)
+    query = select(due.c.id).outerjoin(held, held.c.provider_host == due.c.provider_host)
+    return query.where(due.c.place <= room).order_by(due.c.priority, due.c.next_refresh_at).limit(limit)
+
+
+def _prepare(session: Session, token: Token, trigger: Trigger, requested_by: uuid.UUID | None) -> Claim | None:
+    """Decrypt what the request needs and open the journal; None when a secret cannot be decrypted."""
+    session.refresh(token)
+    connection = session.get_one(Connection, token.connection_id)
+    _close_interrupted(session, token)
+    keyring = keyring_of(session)
+    try:
+        refresh_token = token.unseal("refresh_token", keyring)
+        secret = client_secret(session, connection)
+    except Undecryptable as problem:
+        states.fail_closed(session, connection, token, str(problem))
+        return None
+    journal = Refresh(
+        workspace_id=token.workspace_id,
+        connection_id=token.connection_id,
+        trigger=trigger,
+        requested_by=requested_by or token.requested_by,
+        lease_owner=token.lease_owner or "",
+        generation=token.generation,
+        refresh_token_fingerprint=keyring.fingerprint(refresh_token) if refresh_token else "",
+    )
+    session.add(journal)
+    assert token.lease_owner is not None and token.lease_until is not None
+    return Claim(
+        refresh_id=journal.id,
+        token_id=token.id,
+        workspace_id=token.workspace_id,
+        connection_id=token.connection_id,
+        generation=token.generation,
+        owner=token.lease_owner,
+        lease_until=token.lease_until,
+        trigger=trigger,
+        requested_by=journal.requested_by,
+        registration=connection.registration(secret),
+        auth_method=token.auth_method,
+        refresh_token=refresh_token,
+    )
+
+
+def client_secret(session: Session, connection: Connection) -> SecretStr | None:
+    """The newest client secret of a connection. Raises Undecryptable."""
+    row = secret_row(session, connection)
+    return row.unseal("value", keyring_of(session)) if row else None
+
+
+def secret_row(session: Session, connection: Connection) -> ClientSecret | None:
+    """Where the newest client secret of a connection is kept."""
+    mine = select(ClientSecret).where(ClientSecret.connection_id == connection.id)
+    return session.exec(mine.order_by(col(ClientSecret.set_at).desc())).first()
+
+
+def _close_interrupted(session: Session, token: Token) -> None:
+    """Whoever held the lease before died after sending: its journal row is closed as unknown."""
+    statement = (
+        update(Refresh)
+        .where(col(Refresh.connection_id) == token.connection_id, col(Refresh.outcome) == Outcome.SENT)
+        .values(
+            outcome=Outcome.UNKNOWN,
+            closed_at=utc_now(),
+            failure_class=FailureClass.UNKNOWN,
+            failure_reason="The process stopped after the request was sent and before a reply was stored.",
+        )
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(statement)

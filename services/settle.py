@@ -1,0 +1,91 @@
+"""Closing refreshes: replies stored by compare-and-swap on `generation`, the journal closed in the same commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+from sqlalchemy import CursorResult, delete, func
+from sqlmodel import Session, col, select
+
+from config import Settings
+from models import Connection, Outcome, Refresh, Token, Trigger, keyring_of
+from models.types import utc_now
+from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
+from services import states
+from services.leases import Claim
+
+
+def settle(session: Session, settings: Settings, results: Iterable[tuple[Claim, TokenReply | OAuthFailure]]) -> None:
+    """Settle every result in one commit. A connection deleted meanwhile stays deleted."""
+    for claim, result in results:
+        token = session.exec(
+            select(Token).where(Token.id == claim.token_id).with_for_update().execution_options(populate_existing=True)
+        ).one_or_none()
+        if token is not None:
+            _settle_one(session, settings, claim, token, result)
+    session.commit()
+
+
+def _settle_one(
+    session: Session, settings: Settings, claim: Claim, token: Token, result: TokenReply | OAuthFailure
+) -> None:
+    journal = session.get_one(Refresh, claim.refresh_id, populate_existing=True)
+    connection = session.get_one(Connection, claim.connection_id, populate_existing=True)
+    journal.closed_at = utc_now()
+    if token.generation != claim.generation:
+        # Somebody stored a newer grant, or took this one away: theirs wins and ours is history.
+        journal.outcome = Outcome.SUPERSEDED
+        if token.lease_owner == claim.owner:
+            states.release(token)
+        return
+    if isinstance(result, TokenReply):
+        states.store(session, settings, connection, token, result)
+        close_stored(journal, result)
+        if claim.trigger is Trigger.AUTHORIZE:
+            connection.authorized_by = claim.requested_by
+            mark_authorized(connection)
+    else:
+        _close_failed(session, journal, result)
+        states.fail(session, settings, connection, token, result)
+
+
+def close_stored(journal: Refresh, reply: TokenReply) -> None:
+    """The journal's last words on a success."""
+    journal.outcome, journal.closed_at = Outcome.STORED, utc_now()
+    journal.lifetime, journal.lifetime_rung = reply.lifetime, reply.lifetime_rung
+    journal.raw_reply_sealed = None
+
+
+def mark_authorized(connection: Connection) -> None:
+    """Remember what the present grant was given for."""
+    connection.authorized_at = utc_now()
+    connection.authorized_client = connection.client
+    connection.authorized_fingerprint = connection.fingerprint()
+
+
+def _close_failed(session: Session, journal: Refresh, failure: OAuthFailure) -> None:
+    unknown = failure.failure_class is FailureClass.UNKNOWN
+    journal.outcome = Outcome.UNKNOWN if unknown else Outcome.FAILED
+    journal.http_status = failure.status
+    states.note_failure(journal, failure)
+    if failure.failure_class is FailureClass.REPLY_UNUSABLE:
+        journal.seal("raw_reply", failure.raw, keyring_of(session))
+
+
+def prune(session: Session, settings: Settings) -> int:
+    """Drop closed journal rows that nobody needs, and commit; returns how many.
+
+    Kept: the last rows of each connection, and failures for their days.
+    """
+    place = func.row_number().over(partition_by=col(Refresh.connection_id), order_by=col(Refresh.sent_at).desc())
+    ranked = select(Refresh.id, place.label("place")).where(col(Refresh.closed_at).is_not(None)).subquery()
+    old = select(ranked.c.id).where(ranked.c.place > settings.journal_keep)
+    oldest_failure = utc_now() - timedelta(days=settings.journal_failures_days)
+    failed = col(Refresh.outcome).in_((Outcome.FAILED, Outcome.UNKNOWN)) & (col(Refresh.sent_at) > oldest_failure)
+    result = session.execute(
+        delete(Refresh).where(col(Refresh.id).in_(old), ~failed).execution_options(synchronize_session=False)
+    )
+    session.commit()
+    assert isinstance(result, CursorResult)
+    return result.rowcount

@@ -1,0 +1,147 @@
+"""What a success or a failure does to a connection: its state, its words, its next due time.
+
+Changes rows it is given; sends nothing and commits nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import datetime, timedelta
+
+from sqlmodel import Session, col, select
+
+from config import Settings
+from models import Connection, ConnectionState, Outcome, Priority, Refresh, Token, keyring_of
+from models.types import utc_now
+from oauth.grants import GRANTS
+from oauth.vocabulary import FailureClass, LifetimeRung, OAuthFailure, TokenReply
+from services import audit
+
+INTERRUPTED = (
+    "A refresh was interrupted after it had been sent, and the provider no longer accepts the old refresh token. "
+    "Authorize again to go on."
+)
+ENDED_BY = {
+    FailureClass.GRANT_DEAD: ConnectionState.REAUTH_REQUIRED,
+    FailureClass.CLIENT_BAD: ConnectionState.MISCONFIGURED,
+    FailureClass.REQUEST_BAD: ConnectionState.MISCONFIGURED,
+    FailureClass.LOCAL: ConnectionState.MISCONFIGURED,
+}
+
+
+def store(session: Session, settings: Settings, connection: Connection, token: Token, reply: TokenReply) -> None:
+    """Keep a new token: next generation, lease released, next refresh planned, connection connected."""
+    keyring, now = keyring_of(session), utc_now()
+    token.generation += 1
+    token.seal("access_token", reply.access_token, keyring)
+    if reply.refresh_token is not None:
+        token.seal("refresh_token", reply.refresh_token, keyring)
+    token.token_type = reply.token_type
+    token.scope = reply.scope if reply.scope is not None else token.scope
+    token.auth_method = reply.auth_method
+    token.received_at, token.lifetime_rung = now, reply.lifetime_rung
+    token.expires_at = None if reply.lifetime is None else now + timedelta(seconds=reply.lifetime)
+    token.failures, token.priority = 0, Priority.SCHEDULED
+    release(token)
+    token.next_refresh_at = next_refresh(settings, connection, token, now)
+    connection.clear_failure()
+    move(session, connection, ConnectionState.ACTIVE)
+
+
+def next_refresh(settings: Settings, connection: Connection, token: Token, now: datetime) -> datetime | None:
+    """When the token is due: a share of its lifetime less jitter, a tick before its end at the latest.
+
+    None when its end is unknown or nothing can renew it.
+    """
+    if token.expires_at is None or not renewable(connection, token):
+        return None
+    lifetime = (token.expires_at - now).total_seconds()
+    due = lifetime * (settings.due_fraction - random.uniform(0, settings.due_jitter))
+    return now + timedelta(seconds=max(0.0, min(due, lifetime - settings.tick)))
+
+
+def renewable(connection: Connection, token: Token) -> bool:
+    """Whether a refresh has what it needs: a refresh token, or a flow that asks afresh each time."""
+    return not GRANTS[connection.grant_type].needs_person or token.refresh_token_sealed is not None
+
+
+def fail(session: Session, settings: Settings, connection: Connection, token: Token, failure: OAuthFailure) -> None:
+    """Give a failure its one effect: end, or try again later."""
+    release(token)
+    note_failure(connection, failure)
+    ended = ENDED_BY.get(failure.failure_class)
+    if ended is ConnectionState.REAUTH_REQUIRED and interrupted(session, token):
+        connection.failure_reason = INTERRUPTED
+    if ended is not None:
+        token.next_refresh_at = None
+        move(session, connection, ended, failure.failure_class)
+        return
+    token.next_refresh_at = utc_now() + timedelta(seconds=_wait(settings, token, failure))
+    token.priority = Priority.SCHEDULED
+    if failure.failure_class is not FailureClass.THROTTLED:
+        token.failures += 1
+    alive = token.is_valid(utc_now())
+    if alive and failure.failure_class is FailureClass.THROTTLED:
+        return
+    move(session, connection, _while_retrying(connection, token, alive), failure.failure_class)
+
+
+def _while_retrying(connection: Connection, token: Token, alive: bool) -> ConnectionState:
+    if token.generation == 0 or token.access_token_sealed is None:
+        return ConnectionState.CONFIGURED
+    return ConnectionState.DEGRADED if alive else ConnectionState.EXPIRED_RETRYING
+
+
+def fail_closed(session: Session, connection: Connection, token: Token, words: str) -> None:
+    """A stored secret cannot be decrypted: nothing is sent for this connection until an admin acts."""
+    failure = OAuthFailure("refresh", FailureClass.LOCAL, f"{words[:1].upper()}{words[1:]}.", code="undecryptable")
+    release(token)
+    note_failure(connection, failure)
+    token.next_refresh_at = None
+    move(session, connection, ConnectionState.MISCONFIGURED, FailureClass.LOCAL)
+
+
+def note_failure(row: Connection | Refresh, failure: OAuthFailure) -> None:
+    """Write a failure's words to a row that shows them."""
+    row.failure_class = failure.failure_class
+    row.failure_code = failure.code
+    row.failure_said = failure.provider_said
+    row.failure_reason = str(failure)
+    if isinstance(row, Connection):
+        row.failure_step, row.failed_at = failure.step, utc_now()
+
+
+def move(session: Session, connection: Connection, state: ConnectionState, why: FailureClass | None = None) -> None:
+    """Change the state, with an audit entry; nothing when it is the state already."""
+    if connection.state is state:
+        return
+    detail = {"from": connection.state.shown, "to": state.shown}
+    if why is not None:
+        detail["reason"] = why.value
+    connection.state = state
+    audit.record(session, audit.WORKER, "connection.state_changed", connection, connection.name, **detail)
+
+
+def release(token: Token) -> None:
+    """Give the lease back."""
+    token.lease_owner = token.lease_until = None
+
+
+def interrupted(session: Session, token: Token) -> bool:
+    """Whether the outcome of a request with the present generation is unknown."""
+    query = select(Refresh.id).where(
+        Refresh.connection_id == token.connection_id,
+        Refresh.generation == token.generation,
+        col(Refresh.outcome) == Outcome.UNKNOWN,
+    )
+    return session.exec(query.limit(1)).first() is not None
+
+
+def _wait(settings: Settings, token: Token, failure: OAuthFailure) -> float:
+    """Seconds until the next try: as the provider asked, else doubling with jitter."""
+    if failure.retry_after is not None:
+        return failure.retry_after + random.uniform(0, 1)
+    if failure.failure_class is FailureClass.UNKNOWN and token.failures == 0:
+        return settings.tick
+    wait = min(settings.retry_longest, settings.retry_first * 2 ** min(token.failures, 30))
+    return wait * random.uniform(0.75, 1.0)

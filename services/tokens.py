@@ -1,0 +1,196 @@
+"""Refreshing and storing tokens: one lease, one journal, one way in for whoever asks.
+
+Nothing outside this module and `services.leases` touches a token's row. The request itself is
+`oauth`'s; the order here is what keeps grants: lease and journal are committed before the request
+leaves, and the reply is stored by compare-and-swap on `generation`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pydantic import SecretStr
+from sqlalchemy.exc import OperationalError
+from sqlmodel import Session, select
+
+from models import Connection, Slot, Token, Trigger, keyring_of
+from models.types import Undecryptable, utc_now
+from oauth.grants import GRANTS
+from oauth.session import request_token
+from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
+from services import leases, settle
+from services.errors import NotFound, Refused
+from services.leases import Claim
+from services.resources import Resources
+
+POLL_SECONDS = 0.1
+COMMIT_RETRY_SECONDS = 0.25
+
+Result = tuple[Claim, TokenReply | OAuthFailure]
+
+
+@dataclass(frozen=True)
+class Access:
+    """An access token fit for use, and whether it had to be refreshed on the way."""
+
+    token: SecretStr
+    token_type: str
+    generation: int
+    refreshed: bool
+
+
+class BeingRefreshed(Refused):
+    """Somebody else's refresh did not end in time; trying again helps."""
+
+    def __init__(self) -> None:
+        """Fixed words."""
+        super().__init__("The token is being refreshed right now. Try again in a few seconds.")
+
+
+def current_token(session: Session, connection: Connection) -> Token:
+    """The current token row of a connection; it exists as long as the connection does."""
+    return session.exec(
+        select(Token).where(
+            Token.workspace_id == connection.workspace_id,
+            Token.connection_id == connection.id,
+            Token.slot == Slot.CURRENT,
+        )
+    ).one()
+
+
+def refresh(
+    resources: Resources,
+    connection_id: uuid.UUID,
+    trigger: Trigger,
+    *,
+    spent: int | None = None,
+    requested_by: uuid.UUID | None = None,
+) -> None:
+    """Refresh one connection now, or wait for whoever is at it.
+
+    `spent` is the generation the caller found wanting; if the token has moved on since, nothing is sent.
+    Raises OAuthFailure as it was sorted, BeingRefreshed, NotFound.
+    """
+    deadline = time.monotonic() + resources.settings.caller_wait
+    while True:
+        with resources.database.session(writing=True) as session:
+            claim = leases.claim_one(session, resources.settings, connection_id, trigger, spent, requested_by)
+        if isinstance(claim, Claim):
+            break
+        if claim is leases.Unclaimed.MOVED_ON:
+            return
+        if time.monotonic() > deadline:
+            raise BeingRefreshed
+        time.sleep(POLL_SECONDS)
+    result = resources.http.run(_send(resources, claim))
+    _settle(resources, [result])
+    if isinstance(result[1], OAuthFailure):
+        raise result[1]
+
+
+def access(
+    resources: Resources, workspace_id: uuid.UUID, connection_id: uuid.UUID, *, refused: int | None = None
+) -> Access:
+    """A usable access token, refreshed first when it has run out.
+
+    `refused` is the generation the API has just turned down: a newer one is fetched.
+    Raises OAuthFailure, BeingRefreshed, NotFound, Undecryptable.
+    """
+    token = _read(resources, workspace_id, connection_id)
+    margin = _margin(token)
+    unusable = not token.is_valid(utc_now(), margin) or token.generation == refused
+    if unusable:
+        refresh(resources, connection_id, Trigger.AGENT_FACING, spent=token.generation)
+        token = _read(resources, workspace_id, connection_id)
+    value = token.unseal("access_token", resources.database.keyring)
+    if value is None:
+        raise NotFound("This connection has no token. Press Authorize on the connection first.")
+    return Access(value, token.token_type, token.generation, unusable)
+
+
+def drain(resources: Resources, seconds: float, *, limit: int = 200) -> int:
+    """Refresh whatever is due until nothing is, or for `seconds`; returns how many requests were made."""
+    return resources.http.run(_pump(resources, time.monotonic() + seconds, limit))
+
+
+async def _pump(resources: Resources, until: float, limit: int) -> int:
+    """Claim while there is room, send concurrently, store whatever has arrived since the last commit."""
+    under_way: set[asyncio.Task[Result]] = set()
+    sent = 0
+    while True:
+        room = limit - len(under_way) if time.monotonic() < until else 0
+        claims = await asyncio.to_thread(_claim_due, resources, room) if room > 0 else []
+        under_way |= {asyncio.create_task(_send(resources, claim)) for claim in claims}
+        sent += len(claims)
+        if not under_way:
+            return sent
+        done, under_way = await asyncio.wait(
+            under_way, timeout=resources.settings.tick, return_when=asyncio.FIRST_COMPLETED
+        )
+        if done:
+            await asyncio.to_thread(_settle, resources, [task.result() for task in done])
+
+
+def _claim_due(resources: Resources, room: int) -> list[Claim]:
+    with resources.database.session(writing=True) as session:
+        return leases.claim_due(session, resources.settings, room)
+
+
+async def _send(resources: Resources, claim: Claim) -> Result:
+    """The one request of a refresh."""
+    params = GRANTS[claim.registration.grant_type].renewal_params(claim.registration, claim.refresh_token)
+    step = "token request" if claim.trigger is Trigger.AUTHORIZE else "refresh"
+    try:
+        reply = await request_token(
+            resources.http,
+            claim.registration,
+            params,
+            limits=resources.token_limits,
+            step=step,
+            auth_method=claim.auth_method,
+        )
+    except OAuthFailure as failure:
+        return claim, failure
+    return claim, reply
+
+
+def _settle(resources: Resources, results: Sequence[Result]) -> None:
+    """Store results, trying again while the database is away and the leases last.
+
+    When they end first the journal rows stay open, and whoever claims next reads "outcome unknown".
+    """
+    while True:
+        try:
+            with resources.database.session(writing=True) as session:
+                settle.settle(session, resources.settings, results)
+            return
+        except OperationalError:
+            if utc_now() > min(claim.lease_until for claim, _ in results):
+                raise
+            time.sleep(COMMIT_RETRY_SECONDS)
+
+
+def _read(resources: Resources, workspace_id: uuid.UUID, connection_id: uuid.UUID) -> Token:
+    with resources.database.session() as session:
+        token = session.exec(
+            select(Token).where(
+                Token.workspace_id == workspace_id,
+                Token.connection_id == connection_id,
+                Token.slot == Slot.CURRENT,
+            )
+        ).one_or_none()
+    if token is None:
+        raise NotFound("This connection no longer exists.")
+    return token
+
+
+def _margin(token: Token) -> float:
+    """Seconds a token must still be valid for a caller: a minute, or a fifth of a shorter lifetime."""
+    if token.expires_at is None or token.received_at is None:
+        return 0.0
+    return min(60.0, 0.2 * (token.expires_at - token.received_at).total_seconds())
