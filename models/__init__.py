@@ -5,6 +5,7 @@ from models.authorization_attempt import AttemptOutcome, AuthorizationAttempt
 from models.card import Card, CardAuthorization, CardHeader
 from models.connection import SHOWN_STATES, ClientSecret, Connection, ConnectionState
 from models.database import Database, Record, keyring_of
+from models.preview import CardPreview
 from models.refresh import BulkRefresh, BulkRefreshItem, Outcome, Refresh, Trigger
 from models.token import Priority, Slot, Token
 from models.user import LinkPurpose, SingleUseLink, User, UserSession
@@ -20,6 +21,7 @@ __all__ = [
     "Card",
     "CardAuthorization",
     "CardHeader",
+    "CardPreview",
     "ClientSecret",
     "Connection",
     "ConnectionState",

@@ -45,6 +45,10 @@ class AuthorizationAttempt(Record, Sealing, table=True):
     callback_sealed: bytes | None = None
     """Parameters of a callback that came by POST, until the GET that checks them."""
     redirect_uri: str = ""
+    popup: bool = False
+    """Whether it runs in a window of its own, which is closed at the end."""
+    return_to: str = ""
+    """Path of ours to go back to when it ran in the same tab."""
     connection_version: int = 0
     created_at: datetime = now_column()
     expires_at: datetime | None = moment()
