@@ -56,7 +56,8 @@ class AuthorizationAttempt(Record, Sealing, table=True):
     """When the callback claimed it; a second claim fails."""
     ended_at: datetime | None = moment()
     outcome: AttemptOutcome = Field(
-        default=AttemptOutcome.PENDING, sa_type=Words(AttemptOutcome)  # type: ignore[call-overload]
+        default=AttemptOutcome.PENDING,
+        sa_type=Words(AttemptOutcome),  # type: ignore[call-overload]
     )
     failure_step: str = Field(default="", max_length=40)
     failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))  # type: ignore[call-overload]

@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, UniqueConstraint
+from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint
 from sqlmodel import Field
 
 from models.database import Record, Sealing, moment, now_column
@@ -28,7 +28,6 @@ class Card(Record, Sealing, table=True):
     __table_args__ = (
         UniqueConstraint("workspace_id", "id"),
         ForeignKeyConstraint(["workspace_id", "connection_id"], ["connections.workspace_id", "connections.id"]),
-        CheckConstraint("authorization <> 'oauth' OR connection_id IS NOT NULL", name="oauth_needs_connection"),
         Index("ix_cards_connection", "workspace_id", "connection_id"),
     )
 
@@ -37,9 +36,11 @@ class Card(Record, Sealing, table=True):
     hook_url: str = ""
     method: str = Field(default="GET", max_length=10)
     authorization: CardAuthorization = Field(
-        default=CardAuthorization.NONE, sa_type=Words(CardAuthorization)  # type: ignore[call-overload]
+        default=CardAuthorization.NONE,
+        sa_type=Words(CardAuthorization),  # type: ignore[call-overload]
     )
     connection_id: uuid.UUID | None = None
+    """None although authorization is `oauth`: the connection was deleted, and the card waits for another."""
     authorization_header_sealed: bytes | None = None
     """Whole value of the Authorization header, where authorization is `header`."""
     authorization_header_set_at: datetime | None = moment()

@@ -81,7 +81,8 @@ class Connection(Record, Sealing, table=True):
     """Handed on exactly as typed."""
     audience: str = ""
     token_endpoint_auth_method: ClientAuthMethod = Field(
-        default=ClientAuthMethod.AUTOMATIC, sa_type=Words(ClientAuthMethod)  # type: ignore[call-overload]
+        default=ClientAuthMethod.AUTOMATIC,
+        sa_type=Words(ClientAuthMethod),  # type: ignore[call-overload]
     )
     pkce: bool = True
     authorization_params: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
@@ -90,7 +91,9 @@ class Connection(Record, Sealing, table=True):
     """Hosts (`host` or `host:port`) the access token may be sent to."""
 
     state: ConnectionState = Field(
-        default=ConnectionState.DRAFT, sa_type=Words(ConnectionState), index=True  # type: ignore[call-overload]
+        default=ConnectionState.DRAFT,
+        sa_type=Words(ConnectionState),
+        index=True,  # type: ignore[call-overload]
     )
     failure_step: str = Field(default="", max_length=40)
     failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))  # type: ignore[call-overload]

@@ -61,7 +61,8 @@ class Refresh(Record, Sealing, table=True):
     lifetime: float | None = None
     """Seconds, as understood from the reply."""
     lifetime_rung: LifetimeRung | None = Field(
-        default=None, sa_type=Words(LifetimeRung)  # type: ignore[call-overload]
+        default=None,
+        sa_type=Words(LifetimeRung),  # type: ignore[call-overload]
     )
     failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))  # type: ignore[call-overload]
     failure_code: str = Field(default="", max_length=100)

@@ -58,14 +58,16 @@ class Token(Record, Sealing, table=True):
     scope: str | None = None
     """As granted; None when the provider did not say, which means as asked (RFC 6749 §5.1)."""
     auth_method: ClientAuthMethod | None = Field(
-        default=None, sa_type=Words(ClientAuthMethod)  # type: ignore[call-overload]
+        default=None,
+        sa_type=Words(ClientAuthMethod),  # type: ignore[call-overload]
     )
     """Client authentication that worked last, when it was found by trying."""
     received_at: datetime | None = moment()
     expires_at: datetime | None = moment()
     """None when nobody knows: refreshed when the API refuses the token."""
     lifetime_rung: LifetimeRung | None = Field(
-        default=None, sa_type=Words(LifetimeRung)  # type: ignore[call-overload]
+        default=None,
+        sa_type=Words(LifetimeRung),  # type: ignore[call-overload]
     )
 
     provider_host: str = Field(default="", max_length=260)

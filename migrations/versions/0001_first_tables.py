@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -56,9 +55,7 @@ def upgrade() -> None:
         sa.Column("subject_id", sa.Uuid(), nullable=True),
         sa.Column("subject_name", sa.String(254), nullable=False),
         sa.Column("detail", sa.JSON(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["workspace_id"], ["workspaces.id"], name=op.f("fk_audit_entries_workspace_id")
-        ),
+        sa.ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name=op.f("fk_audit_entries_workspace_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_entries")),
     )
     with op.batch_alter_table("audit_entries", schema=None) as batch_op:
@@ -72,9 +69,7 @@ def upgrade() -> None:
         sa.Column("requested_by", sa.Uuid(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["requested_by"], ["users.id"], name=op.f("fk_bulk_refreshes_requested_by")),
-        sa.ForeignKeyConstraint(
-            ["workspace_id"], ["workspaces.id"], name=op.f("fk_bulk_refreshes_workspace_id")
-        ),
+        sa.ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name=op.f("fk_bulk_refreshes_workspace_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_bulk_refreshes")),
         sa.UniqueConstraint("workspace_id", "id", name=op.f("uq_bulk_refreshes_workspace_id_id")),
     )
@@ -120,9 +115,7 @@ def upgrade() -> None:
             name=op.f("ck_connections_grant_type"),
         ),
         sa.ForeignKeyConstraint(["authorized_by"], ["users.id"], name=op.f("fk_connections_authorized_by")),
-        sa.ForeignKeyConstraint(
-            ["workspace_id"], ["workspaces.id"], name=op.f("fk_connections_workspace_id")
-        ),
+        sa.ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name=op.f("fk_connections_workspace_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_connections")),
         sa.UniqueConstraint("workspace_id", "id", name=op.f("uq_connections_workspace_id_id")),
         sa.UniqueConstraint("workspace_id", "name", name=op.f("uq_connections_workspace_id_name")),
@@ -137,9 +130,7 @@ def upgrade() -> None:
         sa.Column("role", sa.String(40), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_memberships_user_id")),
-        sa.ForeignKeyConstraint(
-            ["workspace_id"], ["workspaces.id"], name=op.f("fk_memberships_workspace_id")
-        ),
+        sa.ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name=op.f("fk_memberships_workspace_id")),
         sa.PrimaryKeyConstraint("workspace_id", "user_id", name=op.f("pk_memberships")),
     )
     with op.batch_alter_table("memberships", schema=None) as batch_op:
@@ -160,9 +151,7 @@ def upgrade() -> None:
         sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["created_by"], ["users.id"], name=op.f("fk_single_use_links_created_by")),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_single_use_links_user_id")),
-        sa.ForeignKeyConstraint(
-            ["workspace_id"], ["workspaces.id"], name=op.f("fk_single_use_links_workspace_id")
-        ),
+        sa.ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name=op.f("fk_single_use_links_workspace_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_single_use_links")),
         sa.UniqueConstraint("token_hash", name=op.f("uq_single_use_links_token_hash")),
     )
@@ -181,9 +170,7 @@ def upgrade() -> None:
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_user_sessions_user_id")),
-        sa.ForeignKeyConstraint(
-            ["workspace_id"], ["workspaces.id"], name=op.f("fk_user_sessions_workspace_id")
-        ),
+        sa.ForeignKeyConstraint(["workspace_id"], ["workspaces.id"], name=op.f("fk_user_sessions_workspace_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_user_sessions")),
         sa.UniqueConstraint("token_hash", name=op.f("uq_user_sessions_token_hash")),
     )
@@ -223,9 +210,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("state_hash", name=op.f("uq_authorization_attempts_state_hash")),
     )
     with op.batch_alter_table("authorization_attempts", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_authorization_attempts_connection_id"), ["connection_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_authorization_attempts_connection_id"), ["connection_id"], unique=False)
 
     op.create_table(
         "bulk_refresh_items",
@@ -251,9 +236,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("bulk_refresh_items", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_bulk_refresh_items_bulk_id"), ["bulk_id"], unique=False)
-        batch_op.create_index(
-            batch_op.f("ix_bulk_refresh_items_connection_id"), ["connection_id"], unique=False
-        )
+        batch_op.create_index(batch_op.f("ix_bulk_refresh_items_connection_id"), ["connection_id"], unique=False)
 
     op.create_table(
         "cards",

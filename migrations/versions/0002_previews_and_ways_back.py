@@ -36,3 +36,5 @@ def upgrade() -> None:
     with op.batch_alter_table("authorization_attempts", schema=None) as batch_op:
         batch_op.add_column(sa.Column("popup", sa.Boolean(), nullable=False, server_default=sa.false()))
         batch_op.add_column(sa.Column("return_to", sa.Text(), nullable=False, server_default=""))
+    with op.batch_alter_table("cards", schema=None) as batch_op:
+        batch_op.drop_constraint(op.f("ck_cards_oauth_needs_connection"), type_="check")
