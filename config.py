@@ -154,7 +154,7 @@ def weakness(key: str) -> str:
 def load(**overrides: Any) -> Settings:
     """Settings from the environment. Raises SettingsProblem with one plain sentence."""
     try:
-        return Settings(_env_file=None, **overrides)
+        return Settings(_env_file=None, **overrides)  # type: ignore[call-arg]  # an argument of pydantic-settings
     except ValidationError as error:
         raise SettingsProblem(_sentence(error)) from None
 

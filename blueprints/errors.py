@@ -24,7 +24,10 @@ WORDS = {
     409: ("That is not possible right now", "Reload the page to see how things stand."),
     413: ("That is too large", "A form here may hold 256 KB. Shorten what you entered; use Back to find it as it was."),
     429: ("Too many tries", "Wait a minute, then try again."),
-    500: ("Something broke on our side", "It has been logged. Try again; if it stays, give your operator the id below."),
+    500: (
+        "Something broke on our side",
+        "It has been logged. Try again; if it stays, give your operator the id below.",
+    ),
     503: ("The database cannot be reached", "Nothing was lost. Try again in a minute."),
 }
 

@@ -38,7 +38,7 @@ def check_host() -> AnyResponse | None:
     name = request.host.rpartition(":")[0] or request.host
     if name in LOCAL_NAMES and public.hostname in ("127.0.0.1", "localhost", "::1") and request.method == "GET":
         return redirect(f"{public.scheme}://{public.netloc}{request.full_path.rstrip('?')}", 307)
-    abort(400, "This portal is not served under that host name.")
+    return abort(400, "This portal is not served under that host name.")
 
 
 def check_size() -> None:
@@ -93,5 +93,3 @@ def keep_browser_id(response: AnyResponse) -> AnyResponse:
 def browser_cookie() -> str:
     """Name of the browser-id cookie, prefixed under https."""
     return f"{'__Host-' if resources().settings.is_https else ''}cardkey_browser"
-
-

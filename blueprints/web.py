@@ -103,7 +103,7 @@ def ask_to_sign_in() -> Response:
     address = url_for("auth.login", next=here)
     if is_htmx():
         return Response(status=401, headers={"HX-Redirect": address})
-    return cast(Response, redirect(address, 303))
+    return redirect(address, 303)
 
 
 def current_workspace() -> Workspace:
@@ -119,7 +119,7 @@ def workspace_and_role() -> tuple[Workspace, Role] | None:
     if "workspace" not in g:
         mine = members.workspaces_of(db(), me().user.id)
         chosen = [pair for pair in mine if pair[0].id == me().session_row.workspace_id]
-        g.workspace = (chosen or list(mine) or [None])[0]
+        g.workspace = next(iter([*chosen, *mine]), None)
     return cast("tuple[Workspace, Role] | None", g.workspace)
 
 
@@ -174,7 +174,7 @@ def see_other(endpoint: str, message: str = "", **values: Any) -> Response:
     address = url_for(endpoint, **values)
     if is_htmx():
         return Response(status=204, headers={"HX-Redirect": address})
-    return cast(Response, redirect(address, 303))
+    return redirect(address, 303)
 
 
 def safe_next(target: str | None) -> str | None:

@@ -57,10 +57,10 @@ class AuthorizationAttempt(Record, Sealing, table=True):
     ended_at: datetime | None = moment()
     outcome: AttemptOutcome = Field(
         default=AttemptOutcome.PENDING,
-        sa_type=Words(AttemptOutcome),  # type: ignore[call-overload]
+        sa_type=Words(AttemptOutcome),
     )
     failure_step: str = Field(default="", max_length=40)
-    failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))  # type: ignore[call-overload]
+    failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))
     failure_code: str = Field(default="", max_length=100)
     failure_said: str = ""
     failure_reason: str = ""

@@ -37,7 +37,7 @@ class Card(Record, Sealing, table=True):
     method: str = Field(default="GET", max_length=10)
     authorization: CardAuthorization = Field(
         default=CardAuthorization.NONE,
-        sa_type=Words(CardAuthorization),  # type: ignore[call-overload]
+        sa_type=Words(CardAuthorization),
     )
     connection_id: uuid.UUID | None = None
     """None although authorization is `oauth`: the connection was deleted, and the card waits for another."""

@@ -70,8 +70,8 @@ class Connection(Record, Sealing, table=True):
 
     workspace_id: uuid.UUID = Field(foreign_key="workspaces.id")
     name: str = Field(max_length=100)
-    grant_type: GrantType = Field(sa_type=Words(GrantType))  # type: ignore[call-overload]
-    refresh_kind: RefreshKind = Field(sa_type=Words(RefreshKind))  # type: ignore[call-overload]
+    grant_type: GrantType = Field(sa_type=Words(GrantType))
+    refresh_kind: RefreshKind = Field(sa_type=Words(RefreshKind))
     client_id: str = ""
     authorization_endpoint: str = ""
     token_endpoint: str = ""
@@ -82,7 +82,7 @@ class Connection(Record, Sealing, table=True):
     audience: str = ""
     token_endpoint_auth_method: ClientAuthMethod = Field(
         default=ClientAuthMethod.AUTOMATIC,
-        sa_type=Words(ClientAuthMethod),  # type: ignore[call-overload]
+        sa_type=Words(ClientAuthMethod),
     )
     pkce: bool = True
     authorization_params: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
@@ -93,10 +93,10 @@ class Connection(Record, Sealing, table=True):
     state: ConnectionState = Field(
         default=ConnectionState.DRAFT,
         sa_type=Words(ConnectionState),
-        index=True,  # type: ignore[call-overload]
+        index=True,
     )
     failure_step: str = Field(default="", max_length=40)
-    failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))  # type: ignore[call-overload]
+    failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))
     failure_code: str = Field(default="", max_length=100)
     failure_said: str = ""
     """What the provider said, scrubbed of our secrets, at most 2 KB."""

@@ -48,23 +48,23 @@ class Refresh(Record, Sealing, table=True):
 
     workspace_id: uuid.UUID
     connection_id: uuid.UUID
-    trigger: Trigger = Field(sa_type=Words(Trigger))  # type: ignore[call-overload]
+    trigger: Trigger = Field(sa_type=Words(Trigger))
     requested_by: uuid.UUID | None = None
     lease_owner: str = Field(default="", max_length=64)
     generation: int = 0
     """Generation of the token that was spent; the new one has the next."""
     refresh_token_fingerprint: str = Field(default="", max_length=32)
     """Keyed hash, to tell whether the same refresh token was sent twice."""
-    outcome: Outcome = Field(default=Outcome.SENT, sa_type=Words(Outcome))  # type: ignore[call-overload]
+    outcome: Outcome = Field(default=Outcome.SENT, sa_type=Words(Outcome))
     sent_at: datetime = now_column()
     closed_at: datetime | None = moment()
     lifetime: float | None = None
     """Seconds, as understood from the reply."""
     lifetime_rung: LifetimeRung | None = Field(
         default=None,
-        sa_type=Words(LifetimeRung),  # type: ignore[call-overload]
+        sa_type=Words(LifetimeRung),
     )
-    failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))  # type: ignore[call-overload]
+    failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))
     failure_code: str = Field(default="", max_length=100)
     failure_said: str = ""
     failure_reason: str = ""

@@ -49,7 +49,7 @@ class Token(Record, Sealing, table=True):
 
     workspace_id: uuid.UUID
     connection_id: uuid.UUID = Field(index=True)
-    slot: Slot = Field(default=Slot.CURRENT, sa_type=Words(Slot))  # type: ignore[call-overload]
+    slot: Slot = Field(default=Slot.CURRENT, sa_type=Words(Slot))
     generation: int = 0
     """Fencing number: every stored token has the next one; a write with an old one is refused."""
     access_token_sealed: bytes | None = None
@@ -59,7 +59,7 @@ class Token(Record, Sealing, table=True):
     """As granted; None when the provider did not say, which means as asked (RFC 6749 §5.1)."""
     auth_method: ClientAuthMethod | None = Field(
         default=None,
-        sa_type=Words(ClientAuthMethod),  # type: ignore[call-overload]
+        sa_type=Words(ClientAuthMethod),
     )
     """Client authentication that worked last, when it was found by trying."""
     received_at: datetime | None = moment()
@@ -67,7 +67,7 @@ class Token(Record, Sealing, table=True):
     """None when nobody knows: refreshed when the API refuses the token."""
     lifetime_rung: LifetimeRung | None = Field(
         default=None,
-        sa_type=Words(LifetimeRung),  # type: ignore[call-overload]
+        sa_type=Words(LifetimeRung),
     )
 
     provider_host: str = Field(default="", max_length=260)

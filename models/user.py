@@ -59,14 +59,14 @@ class SingleUseLink(Record, table=True):
 
     __tablename__ = "single_use_links"
 
-    purpose: LinkPurpose = Field(sa_type=Words(LinkPurpose))  # type: ignore[call-overload]
+    purpose: LinkPurpose = Field(sa_type=Words(LinkPurpose))
     token_hash: str = Field(max_length=64, unique=True)
     workspace_id: uuid.UUID | None = Field(default=None, foreign_key="workspaces.id", index=True)
     """Workspace an invitation is for."""
     user_id: uuid.UUID | None = Field(default=None, foreign_key="users.id", index=True)
     """Person whose password is reset."""
     email: str = Field(default="", max_length=254)
-    role: Role | None = Field(default=None, sa_type=Words(Role))  # type: ignore[call-overload]
+    role: Role | None = Field(default=None, sa_type=Words(Role))
     created_by: uuid.UUID | None = Field(default=None, foreign_key="users.id")
     created_at: datetime = now_column()
     expires_at: datetime | None = moment()

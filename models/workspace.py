@@ -45,5 +45,5 @@ class Membership(SQLModel, table=True):
 
     workspace_id: uuid.UUID = Field(primary_key=True, foreign_key="workspaces.id")
     user_id: uuid.UUID = Field(primary_key=True, foreign_key="users.id", index=True)
-    role: Role = Field(sa_type=Words(Role))  # type: ignore[call-overload]
+    role: Role = Field(sa_type=Words(Role))
     created_at: datetime = now_column()

@@ -188,7 +188,9 @@ def _excerpt(text: str) -> str:
     """The first words of a reply without an explanation; pages lose their tags."""
     if text.lstrip().startswith("{"):
         return ""
-    return " ".join(re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.S | re.I).split())[:300]
+    return " ".join(re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE).split())[
+        :300
+    ]
 
 
 def _token(
@@ -211,7 +213,9 @@ def _token(
     if kind not in (None, "") and (not isinstance(kind, str) or kind.lower() != "bearer"):
         name = scrub(str(kind), secrets, 40)
         words = f"The reply holds a token of the type {name}; only Bearer tokens can be used."
-        raise OAuthFailure(step, FailureClass.REPLY_UNUSABLE, words, code="token_type", status=status, raw=SecretStr(text))
+        raise OAuthFailure(
+            step, FailureClass.REPLY_UNUSABLE, words, code="token_type", status=status, raw=SecretStr(text)
+        )
     renewed = fields.get("refresh_token")
     refresh = SecretStr(renewed) if isinstance(renewed, str) and PRINTABLE.fullmatch(renewed) else None
     scope = fields.get("scope")

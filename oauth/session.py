@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import outbound
 from authlib.oauth2.client import OAuth2Client
-from outbound import Limits
 from pydantic import SecretStr
 
+import outbound
 from oauth import reply
 from oauth.client_auth import AUTHENTICATORS, candidates
 from oauth.vocabulary import ClientAuthMethod, FailureClass, GrantType, OAuthFailure, Registration, TokenReply
+from outbound import Limits
 
 HEADERS = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
 
 
-class TokenClient(OAuth2Client):  # type: ignore[misc]  # Authlib has no types
+class TokenClient(OAuth2Client):
     """One registration's client: Authlib builds the request, `outbound` sends it, `oauth.reply` reads the answer."""
 
     def __init__(

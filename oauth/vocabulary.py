@@ -62,7 +62,7 @@ class FailureClass(StrEnum):
     UNKNOWN = "unknown"
 
     @property
-    def title(self) -> str:
+    def title(self) -> str:  # type: ignore[override]  # hides str.title, which nobody calls on a class of failure
         """The class in plain words."""
         return _WORDS[self][0]
 

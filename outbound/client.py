@@ -287,5 +287,3 @@ def _after_redirect(method: str, url: str, target: str, body: bytes | None, stat
             raise RedirectRefused(urlsplit(url).hostname or "", "A redirect would send the request's body elsewhere.")
         return method, body
     return ("HEAD" if method == "HEAD" else "GET"), None
-
-

@@ -23,7 +23,7 @@ def check_header(name: str, value: str) -> None:
         raise BadHeader("A header name holds letters, digits and hyphens only.")
     if name.lower() in FORBIDDEN or name.lower().startswith(FORBIDDEN_STARTS):
         raise BadHeader(f"{name} is set by Cardkey itself and cannot be given here.")
-    if any(ord(char) < 32 and char != "\t" or ord(char) == 127 for char in value):
+    if any((ord(char) < 32 and char != "\t") or ord(char) == 127 for char in value):
         raise BadHeader("A header value is one line without control characters.")
     try:
         value.encode("latin-1")

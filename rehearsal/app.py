@@ -32,14 +32,14 @@ def add_headers(response: Response) -> Response:
     response.headers.setdefault("Content-Security-Policy", CSP)
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Cache-Control"] = "no-store" if request.endpoint != "static" else "max-age=300"
-    if "coop" in api.state().behaviours:
-        response.headers["Cross-Origin-Opener-Policy"] = api.state().behaviours["coop"]
+    if "coop" in authorize.state().behaviours:
+        response.headers["Cross-Origin-Opener-Policy"] = authorize.state().behaviours["coop"]
     return response
 
 
 def start() -> str:
     """What this is, the values to enter, and what happened last."""
-    state = api.state()
+    state = authorize.state()
     return render_template(
         "start.html", state=state, clients=CLIENTS.values(), audience=AUDIENCE, people=PEOPLE, events=state.events[::-1]
     )
@@ -50,7 +50,7 @@ def change_lifetime() -> AnyResponse | tuple[str, int]:
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         return "Use the form on this server's own page.", 403
     try:
-        api.state().lifetime = min(max(float(request.form.get("lifetime", "")), 1.0), 86400.0 * 365)
+        authorize.state().lifetime = min(max(float(request.form.get("lifetime", "")), 1.0), 86400.0 * 365)
     except ValueError:
         return "Enter a number of seconds.", 422
     return redirect("/", 303)
@@ -58,7 +58,7 @@ def change_lifetime() -> AnyResponse | tuple[str, int]:
 
 def control() -> Response:
     """For tests and scripts: read counters, change behaviours. JSON both ways."""
-    state = api.state()
+    state = authorize.state()
     if request.method == "POST":
         _apply(state, request.get_json())
     with state.lock:

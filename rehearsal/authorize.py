@@ -120,9 +120,7 @@ def _request_error() -> tuple[str, str] | None:
         return "unsupported_response_type", "Only response_type=code is served."
     unknown = set(request.args.get("scope", "").split()) - set(SCOPES)
     if unknown:
-        return "invalid_scope", f"There is no scope {sorted(unknown)[0][:60]}. There are: {', '.join(SCOPES)}."
+        return "invalid_scope", f"There is no scope {min(unknown)[:60]}. There are: {', '.join(SCOPES)}."
     if "code_challenge" in request.args and request.args.get("code_challenge_method") != "S256":
         return "invalid_request", "Only the code challenge method S256 is served."
     return None
-
-

@@ -101,7 +101,9 @@ class State:
         self.codes[value] = Code(client_id, redirect_uri, scope, person, challenge, expires, secrets.token_hex(8))
         return value
 
-    def issue(self, client_id: str, scope: str, person: str, family: str, audience: str, renewable: bool) -> dict[str, object]:
+    def issue(
+        self, client_id: str, scope: str, person: str, family: str, audience: str, renewable: bool
+    ) -> dict[str, object]:
         """A token reply (RFC 6749 §5.1)."""
         access = f"at_{secrets.token_urlsafe(32)}"
         self.access[access] = Token(client_id, scope, person, family, time.time() + self.lifetime, audience)

@@ -104,7 +104,7 @@ def render(liquid: Environment, request: dict[str, Any]) -> dict[str, Any]:
             return {"html": ""}
         data = request["data"]
         scope = {**data, "data": data} if isinstance(data, dict) else {"data": data}
-        return {"html": template.render(**{name: value for name, value in scope.items()})}
+        return {"html": template.render(**scope)}
     except LiquidError as error:
         return {"problem": str(error.message if hasattr(error, "message") else error)[:300], "line": line_of(error)}
     except (RecursionError, ValueError, TypeError, ArithmeticError, LookupError) as error:

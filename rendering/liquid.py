@@ -113,7 +113,9 @@ class Renderer:
                 except OSError:
                     self._stop()
                     if attempt == 2:
-                        raise RenderFailure("The renderer cannot be started. Ask an operator to look at the log.") from None
+                        raise RenderFailure(
+                            "The renderer cannot be started. Ask an operator to look at the log."
+                        ) from None
 
     def _running(self) -> socket.socket:
         alive = self._process is not None and self._owner == os.getpid() and self._process.poll() is None
@@ -124,7 +126,7 @@ class Renderer:
                 # -P keeps this folder, whose liquid.py is not the library, off the child's path.
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", str(CHILD)],
-                    stdin=theirs,
+                    stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     env=CLEAN_ENVIRONMENT,
                     start_new_session=True,

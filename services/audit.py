@@ -54,9 +54,7 @@ def record(session: Session, actor: Actor, action: str, subject: Subject, name: 
 def record_for(session: Session, actor: Actor, action: str, workspace_id: uuid.UUID | None, **detail: Any) -> None:
     """Add an entry about a workspace or the installation as such. Does not commit."""
     session.add(
-        AuditEntry(
-            workspace_id=workspace_id, user_id=actor.user_id, actor=actor.name, action=action, detail=detail
-        )
+        AuditEntry(workspace_id=workspace_id, user_id=actor.user_id, actor=actor.name, action=action, detail=detail)
     )
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from pydantic import SecretStr
-from sqlalchemy import CursorResult, func, or_, update
+from sqlalchemy import ColumnElement, CursorResult, Select, func, or_, update
 from sqlmodel import Session, col, select
 
 from config import Settings
@@ -68,7 +68,7 @@ def claim_due(session: Session, settings: Settings, limit: int) -> list[Claim]:
         update(Token)
         .where(col(Token.id).in_(_candidates(now, settings.host_concurrency, limit)), _free(now))
         .values(lease_owner=owner, lease_until=now + timedelta(seconds=settings.lease))
-        .returning(Token.id)
+        .returning(col(Token.id))
         .execution_options(synchronize_session=False)
     )
     ids = session.execute(statement).scalars().all()
@@ -114,11 +114,11 @@ def claim_one(
     return claim
 
 
-def _free(now: datetime):  # type: ignore[no-untyped-def]  # SQLAlchemy's own type for a clause is generic noise
+def _free(now: datetime) -> ColumnElement[bool]:
     return or_(col(Token.lease_until).is_(None), col(Token.lease_until) <= now)
 
 
-def _candidates(now: datetime, per_host: int, limit: int):  # type: ignore[no-untyped-def]  # as above
+def _candidates(now: datetime, per_host: int, limit: int) -> Select[tuple[uuid.UUID]]:
     """Ids of due tokens in order of priority, no more for a host than it has room for."""
     held = (
         select(Token.provider_host, func.count().label("held"))
@@ -129,7 +129,8 @@ def _candidates(now: datetime, per_host: int, limit: int):  # type: ignore[no-un
     order = (col(Token.priority), col(Token.next_refresh_at))
     place = func.row_number().over(partition_by=col(Token.provider_host), order_by=order)
     due = (
-        select(Token.id, Token.priority, Token.next_refresh_at, Token.provider_host, place.label("place"))
+        select(Token.id)
+        .add_columns(*order, col(Token.provider_host), place.label("place"))
         .where(col(Token.next_refresh_at) <= now, _free(now))
         .subquery()
     )

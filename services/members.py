@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import cast
 from zoneinfo import available_timezones
 
 from email_validator import EmailNotValidError, validate_email
@@ -33,9 +34,7 @@ def check_password(password: str, email: str) -> str:
     return password
 
 
-def set_up(
-    session: Session, token: str, workspace_name: str, email: str, password: str, time_zone: str = ""
-) -> User:
+def set_up(session: Session, token: str, workspace_name: str, email: str, password: str, time_zone: str = "") -> User:
     """Make the first workspace and its admin, who owns the installation; spends the set-up link. Commits.
 
     Raises LinkSpent, InvalidInput.
@@ -94,13 +93,13 @@ def exists(session: Session, email: str) -> bool:
 def workspaces_of(session: Session, user_id: uuid.UUID) -> Sequence[tuple[Workspace, Role]]:
     """The workspaces a person belongs to with their role, by name."""
     query = select(Workspace, Membership.role).join(Membership).where(Membership.user_id == user_id)
-    return session.exec(query.order_by(Workspace.name)).all()
+    return cast("Sequence[tuple[Workspace, Role]]", session.exec(query.order_by(Workspace.name)).all())
 
 
 def role_in(session: Session, user_id: uuid.UUID, workspace_id: uuid.UUID) -> Role | None:
     """A person's role in a workspace, as it is this moment."""
     query = select(Membership.role).where(Membership.user_id == user_id, Membership.workspace_id == workspace_id)
-    return session.exec(query).one_or_none()
+    return cast("Role | None", session.exec(query).one_or_none())
 
 
 def members(session: Session, workspace_id: uuid.UUID) -> Sequence[tuple[User, Membership]]:
@@ -120,9 +119,7 @@ def invitations(session: Session, workspace_id: uuid.UUID) -> Sequence[SingleUse
     return session.exec(query.order_by(col(SingleUseLink.created_at).desc())).all()
 
 
-def invite(
-    session: Session, settings: Settings, actor: Actor, workspace_id: uuid.UUID, email: str, role: Role
-) -> str:
+def invite(session: Session, settings: Settings, actor: Actor, workspace_id: uuid.UUID, email: str, role: Role) -> str:
     """Invite somebody by link; returns its token. Commits. Raises InvalidInput."""
     email = check_email(email)
     present = select(Membership).join(User).where(Membership.workspace_id == workspace_id, User.email == email)

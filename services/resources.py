@@ -37,7 +37,9 @@ class Resources:
     def call_limits(self) -> Limits:
         """Limits of a card's API call: seconds and bytes."""
         settings = self.settings
-        return Limits(settings.call_deadline, min(settings.connect_deadline, settings.call_deadline), settings.call_bytes)
+        return Limits(
+            settings.call_deadline, min(settings.connect_deadline, settings.call_deadline), settings.call_bytes
+        )
 
     def close(self) -> None:
         """Give everything back."""

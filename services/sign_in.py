@@ -90,9 +90,7 @@ def sign_out(session: Session, token: str) -> None:
 
 def end_all(session: Session, user_id: uuid.UUID) -> None:
     """End every session of a person. Does not commit."""
-    statement = update(UserSession).where(
-        col(UserSession.user_id) == user_id, col(UserSession.revoked_at).is_(None)
-    )
+    statement = update(UserSession).where(col(UserSession.user_id) == user_id, col(UserSession.revoked_at).is_(None))
     session.execute(statement.values(revoked_at=utc_now()).execution_options(synchronize_session=False))
 
 

@@ -14,7 +14,7 @@ from config import Settings
 from models import Connection, ConnectionState, Outcome, Priority, Refresh, Token, keyring_of
 from models.types import utc_now
 from oauth.grants import GRANTS
-from oauth.vocabulary import FailureClass, LifetimeRung, OAuthFailure, TokenReply
+from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
 from services import audit
 
 INTERRUPTED = (
@@ -144,4 +144,4 @@ def _wait(settings: Settings, token: Token, failure: OAuthFailure) -> float:
     if failure.failure_class is FailureClass.UNKNOWN and token.failures == 0:
         return settings.tick
     wait = min(settings.retry_longest, settings.retry_first * 2 ** min(token.failures, 30))
-    return wait * random.uniform(0.75, 1.0)
+    return float(wait * random.uniform(0.75, 1.0))

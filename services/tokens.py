@@ -12,17 +12,16 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, select
 
-from models import Connection, Slot, Token, Trigger, keyring_of
-from models.types import Undecryptable, utc_now
+from models import Connection, Slot, Token, Trigger
+from models.types import utc_now
 from oauth.grants import GRANTS
-from oauth.session import request_token
-from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
+from oauth.session import TokenClient
+from oauth.vocabulary import OAuthFailure, TokenReply
 from services import leases, settle
 from services.errors import NotFound, Refused
 from services.leases import Claim
@@ -146,14 +145,10 @@ async def _send(resources: Resources, claim: Claim) -> Result:
     params = GRANTS[claim.registration.grant_type].renewal_params(claim.registration, claim.refresh_token)
     step = "token request" if claim.trigger is Trigger.AUTHORIZE else "refresh"
     try:
-        reply = await request_token(
-            resources.http,
-            claim.registration,
-            params,
-            limits=resources.token_limits,
-            step=step,
-            auth_method=claim.auth_method,
+        client = TokenClient(
+            resources.http, claim.registration, resources.token_limits, step=step, worked=claim.auth_method
         )
+        reply = await client.obtain(params)
     except OAuthFailure as failure:
         return claim, failure
     return claim, reply
