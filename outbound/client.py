@@ -181,7 +181,7 @@ class Client:
         with self._lock:
             if self._loop is None or self._owner != os.getpid():
                 self._loop, self._session, self._owner = asyncio.new_event_loop(), None, os.getpid()
-                threading.Thread(target=self._loop.run_forever, name="outbound", daemon=True).start()
+                threading.Thread(target=_serve, args=(self._loop,), name="outbound", daemon=True).start()
                 atexit.register(self.close)
             return self._loop
 
@@ -247,6 +247,14 @@ class Client:
             if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError):
                 raise
             raise Unreachable(host, f"{host} cannot be reached.", maybe_sent=connected) from None
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    """The loop's thread: runs until the client is closed, then gives the loop's own sockets back."""
+    try:
+        loop.run_forever()
+    finally:
+        loop.close()
 
 
 async def _read(response: aiohttp.ClientResponse, host: str, most: int) -> bytes:

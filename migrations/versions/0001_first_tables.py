@@ -254,7 +254,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint(
-            "authorization <> 'oauth' OR connection_id IS NOT NULL",
+            "\"authorization\" <> 'oauth' OR connection_id IS NOT NULL",
             name=op.f("ck_cards_oauth_needs_connection"),
         ),
         sa.ForeignKeyConstraint(
