@@ -1,0 +1,1 @@
+"""What machines ask: is the process alive, is the installation ready, how busy is it."""
