@@ -121,6 +121,19 @@ class TokenClient(OAuth2Client):
         return [self._registration.client_secret, *(SecretStr(value) for value in sent if value)]
 
 
+async def request_token(
+    http: outbound.Client,
+    registration: Registration,
+    params: Mapping[str, str],
+    *,
+    limits: Limits,
+    step: str,
+    auth_method: ClientAuthMethod | None = None,
+) -> TokenReply:
+    """A token for `params`, on the loop of `http`; `auth_method` worked last. Raises OAuthFailure."""
+    return await TokenClient(http, registration, limits, step=step, worked=auth_method).obtain(params)
+
+
 def sort(failure: outbound.OutboundFailure) -> FailureClass:
     """The class of a failure below the protocol; whatever may have arrived is unknown, not failed."""
     if isinstance(failure, outbound.CertificateProblem):
