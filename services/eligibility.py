@@ -1,0 +1,42 @@
+"""Whether a connection may be refreshed, and whether whoever asked for it still may ask. Changes nothing."""
+
+from __future__ import annotations
+
+from sqlmodel import Session
+
+from models import Connection, ConnectionState, Priority, Role, Token, User
+from services import members, states
+
+AUTHORIZE = "Press Authorize on the connection first."
+NOT_REFRESHED = {
+    ConnectionState.DRAFT: "It is not configured yet. Save its configuration first.",
+    ConnectionState.DISCONNECTED: f"It is not authorized. {AUTHORIZE}",
+    ConnectionState.REAUTH_REQUIRED: "A refresh cannot help: it needs authorization. Press Authorize on it.",
+    ConnectionState.PAUSED: "It is paused.",
+}
+"""States in which no refresh is sent, whoever asks, and what to say about it."""
+
+
+def refusal(connection: Connection, token: Token) -> str:
+    """Why a manual refresh of a connection would be pointless, in a plain sentence; empty when it would not."""
+    if connection.state in NOT_REFRESHED:
+        return NOT_REFRESHED[connection.state]
+    if token.access_token_sealed is None and token.refresh_token_sealed is None:
+        return f"It is not authorized. {AUTHORIZE}"
+    if not states.renewable(connection, token):
+        return "The provider gave no refresh token. Press Authorize on the connection to get a new access token."
+    return ""
+
+
+def withdrawn(session: Session, token: Token) -> bool:
+    """Whether a token is due only because of a person who may no longer refresh it (MT-07).
+
+    The command line asks without a person, and is the operator's already.
+    """
+    if token.priority != Priority.MANUAL or token.requested_by is None:
+        return False
+    role = members.role_in(session, token.requested_by, token.workspace_id)
+    if role is not None and role.includes(Role.OPERATOR):
+        return False
+    person = session.get(User, token.requested_by)
+    return person is None or not person.is_owner
