@@ -13,11 +13,14 @@ from pydantic import SecretStr
 from sqlalchemy import ColumnElement, CursorResult, Select, func, or_, update
 from sqlmodel import Session, col, select
 
+import logs
 from config import Settings
 from models import ClientSecret, Connection, Outcome, Priority, Refresh, Slot, Token, Trigger, keyring_of
 from models.types import Undecryptable, utc_now
 from oauth.vocabulary import ClientAuthMethod, FailureClass, Registration
-from services import states
+from services import eligibility, states
+
+log = logs.get(__name__)
 
 TRIGGERS = {
     Priority.AGENT_FACING: Trigger.AGENT_FACING,
@@ -75,10 +78,18 @@ def claim_due(session: Session, settings: Settings, limit: int) -> list[Claim]:
     if not ids:
         session.rollback()
         return []
-    tokens = session.exec(select(Token).where(col(Token.id).in_(ids))).all()
-    claims = [_prepare(session, token, TRIGGERS[Priority(token.priority)], None) for token in tokens]
+    tokens = session.exec(select(Token).where(col(Token.id).in_(ids)).execution_options(populate_existing=True)).all()
+    wanted = [token for token in tokens if _still_wanted(session, settings, token)]
+    claims = [_prepare(session, token, TRIGGERS[Priority(token.priority)], None) for token in wanted]
     session.commit()
     return [claim for claim in claims if claim is not None]
+
+
+def oldest_due(session: Session) -> datetime | None:
+    """Since when the longest waiting token has been due; None when nothing is due that is not leased."""
+    now = utc_now()
+    query = select(Token.next_refresh_at).where(col(Token.next_refresh_at) <= now, _free(now))
+    return session.exec(query.order_by(col(Token.next_refresh_at)).limit(1)).first()
 
 
 def claim_one(
@@ -139,6 +150,25 @@ def _candidates(now: datetime, per_host: int, limit: int) -> Select[tuple[uuid.U
     return query.where(due.c.place <= room).order_by(due.c.priority, due.c.next_refresh_at).limit(limit)
 
 
+def _still_wanted(session: Session, settings: Settings, token: Token) -> bool:
+    """Look again at what a due row was marked for: minutes may have passed, and who reads the row trusts nobody.
+
+    A connection in a state without refreshes rests; a request of somebody who lost the right to make it is
+    dropped, and the token is refreshed when it would have been without it (MT-05, MT-07).
+    """
+    connection = session.get_one(Connection, token.connection_id, populate_existing=True)
+    if connection.state in eligibility.NOT_REFRESHED:
+        token.next_refresh_at = None
+    elif eligibility.withdrawn(session, token):
+        token.next_refresh_at = states.next_refresh(settings, connection, token, token.received_at or utc_now())
+    else:
+        return True
+    token.priority = Priority.SCHEDULED
+    states.release(token)
+    log.warning("refresh dropped", connection=str(connection.id), shown=connection.state.shown)
+    return False
+
+
 def _prepare(session: Session, token: Token, trigger: Trigger, requested_by: uuid.UUID | None) -> Claim | None:
     """Decrypt what the request needs and open the journal; None when a secret cannot be decrypted."""
     session.refresh(token)
@@ -155,7 +185,7 @@ def _prepare(session: Session, token: Token, trigger: Trigger, requested_by: uui
         workspace_id=token.workspace_id,
         connection_id=token.connection_id,
         trigger=trigger,
-        requested_by=requested_by or token.requested_by,
+        requested_by=requested_by or (token.requested_by if trigger is Trigger.MANUAL else None),
         lease_owner=token.lease_owner or "",
         generation=token.generation,
         refresh_token_fingerprint=keyring.fingerprint(refresh_token) if refresh_token else "",

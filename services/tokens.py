@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -112,27 +112,45 @@ def access(
     return Access(value, token.token_type, token.generation, unusable)
 
 
-def drain(resources: Resources, seconds: float, *, limit: int = 200) -> int:
-    """Refresh whatever is due until nothing is, or for `seconds`; returns how many requests were made."""
-    return resources.http.run(_pump(resources, time.monotonic() + seconds, limit))
+def drain(
+    resources: Resources, seconds: float, *, limit: int = 200, stopping: Callable[[], bool] = lambda: False
+) -> int:
+    """Refresh whatever is due until nothing is, or for `seconds`; returns how many requests were made.
+
+    Once `stopping` says so no request is started; those under way are finished and stored.
+    Raises OperationalError while the database is away, after storing what could be stored.
+    """
+    until = time.monotonic() + seconds
+    return resources.http.run(_pump(resources, lambda: time.monotonic() < until and not stopping(), limit))
 
 
-async def _pump(resources: Resources, until: float, limit: int) -> int:
-    """Claim while there is room, send concurrently, store whatever has arrived since the last commit."""
+async def _pump(resources: Resources, going_on: Callable[[], bool], limit: int) -> int:
+    """Claim while there is room, send concurrently, store whatever has arrived since the last commit.
+
+    A database that goes away stops the claiming only: what has been sent is still waited for and stored.
+    """
     under_way: set[asyncio.Task[Result]] = set()
-    sent = 0
+    sent, problem = 0, None
     while True:
-        room = limit - len(under_way) if time.monotonic() < until else 0
-        claims = await asyncio.to_thread(_claim_due, resources, room) if room > 0 else []
+        room = limit - len(under_way) if problem is None and going_on() else 0
+        try:
+            claims = await asyncio.to_thread(_claim_due, resources, room) if room > 0 else []
+        except OperationalError as error:
+            claims, problem = [], error
         under_way |= {asyncio.create_task(_send(resources, claim)) for claim in claims}
         sent += len(claims)
         if not under_way:
-            return sent
+            break
         done, under_way = await asyncio.wait(
             under_way, timeout=resources.settings.tick, return_when=asyncio.FIRST_COMPLETED
         )
-        if done:
+        try:
             await asyncio.to_thread(_settle, resources, [task.result() for task in done])
+        except OperationalError as error:
+            problem = error
+    if problem is not None:
+        raise problem
+    return sent
 
 
 def _claim_due(resources: Resources, room: int) -> list[Claim]:
@@ -159,7 +177,7 @@ def _settle(resources: Resources, results: Sequence[Result]) -> None:
 
     When they end first the journal rows stay open, and whoever claims next reads "outcome unknown".
     """
-    while True:
+    while results:
         try:
             with resources.database.session(writing=True) as session:
                 settle.settle(session, resources.settings, results)
