@@ -10,8 +10,21 @@ from sqlalchemy import ForeignKeyConstraint
 from sqlmodel import Field
 
 from models.database import Record, Sealing, moment, now_column
-from models.types import Words
+from models.types import Words, utc_now
 from oauth.vocabulary import FailureClass
+
+AGAIN = "Press Authorize to try again."
+NEXT_STEPS = {
+    FailureClass.GRANT_DEAD: AGAIN,
+    FailureClass.THROTTLED: f"Wait a minute. {AGAIN}",
+    FailureClass.PROVIDER_DOWN: f"{AGAIN} If it lasts, look at the provider's status page and check the endpoints.",
+    FailureClass.CERTIFICATE: (
+        "Ask the provider, or whoever runs your network's proxy, for a valid certificate. Then press Authorize again."
+    ),
+    FailureClass.REPLY_UNUSABLE: f"Check that the Token Endpoint is the right address. {AGAIN}",
+    FailureClass.UNKNOWN: AGAIN,
+}
+"""What to do about a failed attempt, which nobody repeats by itself; other classes have their own words."""
 
 
 class AttemptOutcome(StrEnum):
@@ -64,3 +77,28 @@ class AuthorizationAttempt(Record, Sealing, table=True):
     failure_code: str = Field(default="", max_length=100)
     failure_said: str = ""
     failure_reason: str = ""
+    finding: str = ""
+    """What to know although it succeeded, such as that no refresh token was given."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it may still end well."""
+        return self.outcome is AttemptOutcome.PENDING and not self.expired
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time ran out before it ended."""
+        late = self.expires_at is not None and self.expires_at <= utc_now()
+        return self.outcome is AttemptOutcome.PENDING and late
+
+    @property
+    def standing(self) -> str:
+        """How it stands in one word: its outcome, or `expired`."""
+        return "expired" if self.expired else self.outcome.value
+
+    @property
+    def next_step(self) -> str:
+        """What a person should do about its failure."""
+        if self.failure_class is None:
+            return AGAIN
+        return NEXT_STEPS.get(self.failure_class, self.failure_class.next_step)

@@ -15,6 +15,7 @@ from sqlmodel import Field
 
 from models.database import Record, Sealing, moment, now_column
 from models.types import UtcDateTime, Words, utc_now
+from oauth.grants import GRANTS, Grant
 from oauth.vocabulary import ClientAuthMethod, FailureClass, GrantType, RefreshKind, Registration
 
 
@@ -114,6 +115,11 @@ class Connection(Record, Sealing, table=True):
     """Counts saves; a form with an older one is refused."""
     created_at: datetime = now_column()
     updated_at: datetime = Field(default_factory=utc_now, sa_type=UtcDateTime, nullable=False)
+
+    @property
+    def grant(self) -> Grant:
+        """The flow: its name, and what it asks of a person."""
+        return GRANTS[self.grant_type]
 
     @property
     def client(self) -> str:
