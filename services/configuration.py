@@ -1,0 +1,150 @@
+"""What an admin types for a connection, and everything that can be wrong with it. Reads, never writes."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import SecretStr
+from sqlmodel import Session, col, func, select
+
+import outbound
+from models import Connection
+from oauth.grants import GRANTS, PROTECTED_PARAMS
+from oauth.vocabulary import ClientAuthMethod, GrantType
+
+LONGEST_TEXT = 8192
+LONGEST_NAME = 100
+MOST_PARAMS = 30
+UNSENDABLE = re.compile("[\x00-\x1f\x7f]")
+ENDPOINTS = {
+    "authorization_endpoint": "Authorization Endpoint",
+    "token_endpoint": "Token Endpoint",
+    "revocation_endpoint": "Revocation Endpoint",
+}
+TEXTS = {"client_id": "Client ID", "scope": "Scope", "audience": "Audience"}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One connection as typed. `client_secret` is None where nothing was typed, which keeps the stored one."""
+
+    name: str
+    grant_type: GrantType
+    client_id: str
+    client_secret: SecretStr | None
+    authorization_endpoint: str
+    token_endpoint: str
+    revocation_endpoint: str = ""
+    issuer: str = ""
+    scope: str = ""
+    audience: str = ""
+    token_endpoint_auth_method: ClientAuthMethod = ClientAuthMethod.AUTOMATIC
+    pkce: bool = True
+    authorization_params: Mapping[str, str] = field(default_factory=dict)
+    token_params: Mapping[str, str] = field(default_factory=dict)
+
+    def columns(self) -> dict[str, Any]:
+        """Column values of a `Connection`, the secret left out."""
+        values = dict(self.__dict__)
+        del values["client_secret"]
+        values["name"] = " ".join(self.name.split())
+        values["authorization_params"] = dict(self.authorization_params)
+        values["token_params"] = dict(self.token_params)
+        values["refresh_kind"] = GRANTS[self.grant_type].refresh_kind
+        return values
+
+
+def problems(
+    session: Session,
+    policy: outbound.Policy,
+    workspace_id: uuid.UUID,
+    typed: Configuration,
+    existing: Connection | None,
+) -> dict[str, str]:
+    """Everything wrong with what was typed: name of the field → words to act on. Empty when it will do."""
+    found = _name(session, workspace_id, typed.name, existing)
+    for name, label in TEXTS.items():
+        found |= _text(name, label, getattr(typed, name))
+    for name, label in ENDPOINTS.items():
+        found |= _endpoint(name, label, getattr(typed, name), policy)
+    found |= _required(typed)
+    if typed.token_endpoint and typed.token_endpoint == typed.authorization_endpoint:
+        found["token_endpoint"] = (
+            "This looks like the authorization endpoint pasted twice. The Token Endpoint is another address."
+        )
+    found |= _issuer(typed.issuer)
+    for name in ("authorization_params", "token_params"):
+        found |= _params(name, getattr(typed, name))
+    return found
+
+
+def _name(session: Session, workspace_id: uuid.UUID, name: str, existing: Connection | None) -> dict[str, str]:
+    name = " ".join(name.split())
+    if not name:
+        return {"name": "Give the connection a name, such as the provider's."}
+    if len(name) > LONGEST_NAME:
+        return {"name": f"Use at most {LONGEST_NAME} characters."}
+    same = select(Connection.id).where(
+        Connection.workspace_id == workspace_id, func.lower(Connection.name) == name.lower()
+    )
+    if existing is not None:
+        same = same.where(col(Connection.id) != existing.id)
+    if session.exec(same).first() is not None:
+        return {"name": "This workspace has a connection of that name already. Choose another name."}
+    return {}
+
+
+def _text(name: str, label: str, value: str) -> dict[str, str]:
+    if len(value) > LONGEST_TEXT:
+        return {name: f"{label} may hold {LONGEST_TEXT} characters at most."}
+    if UNSENDABLE.search(value):
+        return {name: f"{label} is one line without control characters. Paste it once more, without line breaks."}
+    return {}
+
+
+def _endpoint(name: str, label: str, value: str, policy: outbound.Policy) -> dict[str, str]:
+    if not value:
+        return {}
+    try:
+        outbound.check_url(value, policy)
+    except outbound.OutboundFailure as problem:
+        words = str(problem)
+        for opening in ("The address", "This address", "An address"):
+            words = words.replace(opening, label, 1) if words.startswith(opening) else words
+        return {name: words}
+    return {}
+
+
+def _required(typed: Configuration) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if not typed.client_id:
+        found["client_id"] = "Enter the Client ID that the provider gave you."
+    if not typed.token_endpoint:
+        found["token_endpoint"] = "Enter the Token Endpoint; the provider's documentation names it."
+    if GRANTS[typed.grant_type].needs_person and not typed.authorization_endpoint:
+        found["authorization_endpoint"] = (
+            "Enter the Authorization Endpoint; the provider's documentation names it beside the Token Endpoint."
+        )
+    return found
+
+
+def _issuer(value: str) -> dict[str, str]:
+    """An issuer is compared, never called (RFC 8414 §2), so only its shape matters."""
+    if value and (not value.startswith(("https://", "http://localhost", "http://127.0.0.1")) or "?" in value):
+        return {"issuer": "Issuer is an address starting with https://, exactly as the provider publishes it."}
+    return _text("issuer", "Issuer", value)
+
+
+def _params(name: str, params: Mapping[str, str]) -> dict[str, str]:
+    protected = sorted(set(params) & PROTECTED_PARAMS)
+    if protected:
+        return {name: f"{protected[0]} is set by Cardkey itself and cannot be given here."}
+    if len(params) > MOST_PARAMS:
+        return {name: f"Give at most {MOST_PARAMS} parameters."}
+    if any(UNSENDABLE.search(key + value) or len(key + value) > LONGEST_TEXT for key, value in params.items()):
+        return {name: "A parameter is one line without control characters."}
+    return {}

@@ -1,0 +1,198 @@
+"""Connections: making, changing, disconnecting and deleting them. A stored secret only goes where it was given for."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from pydantic import SecretStr
+from sqlmodel import Session, col, select
+
+import outbound
+from models import Card, ClientSecret, Connection, ConnectionState, Token, keyring_of
+from models.types import Undecryptable, utc_now
+from oauth.vocabulary import ClientAuthMethod
+from services import audit, grants, leases, tokens
+from services.audit import Actor
+from services.configuration import Configuration, problems
+from services.errors import InvalidInput, NotFound, Stale
+from services.resources import Resources
+
+MOVED = (
+    "{label} now points to another host, so enter the Client secret again: a stored secret goes only to the host "
+    "it was given for."
+)
+DESTINATIONS = {"token_endpoint": "Token Endpoint", "revocation_endpoint": "Revocation Endpoint"}
+
+
+def of_workspace(session: Session, workspace_id: uuid.UUID) -> Sequence[Connection]:
+    """The connections of a workspace, by name."""
+    query = select(Connection).where(Connection.workspace_id == workspace_id)
+    return session.exec(query.order_by(Connection.name, col(Connection.id))).all()
+
+
+def cards_of(session: Session, connection: Connection) -> Sequence[Card]:
+    """The cards that use a connection, by title."""
+    query = select(Card).where(Card.workspace_id == connection.workspace_id, Card.connection_id == connection.id)
+    return session.exec(query.order_by(Card.title, col(Card.id))).all()
+
+
+def save(
+    session: Session,
+    policy: outbound.Policy,
+    actor: Actor,
+    workspace_id: uuid.UUID,
+    typed: Configuration,
+    *,
+    existing: Connection | None = None,
+    version: int = 0,
+) -> Connection:
+    """Make or change a connection. Commits. Raises InvalidInput with every problem at once, Stale."""
+    errors = check(session, policy, workspace_id, typed, existing)
+    if errors:
+        raise InvalidInput(errors)
+    connection = apply(session, actor, workspace_id, typed, existing, version)
+    session.commit()
+    return connection
+
+
+def check(
+    session: Session,
+    policy: outbound.Policy,
+    workspace_id: uuid.UUID,
+    typed: Configuration,
+    existing: Connection | None,
+) -> dict[str, str]:
+    """Everything that stops what was typed from being saved: name of the field → words."""
+    errors = problems(session, policy, workspace_id, typed, existing)
+    if typed.client_secret is None and typed.token_endpoint_auth_method is not ClientAuthMethod.NONE:
+        stored = existing is not None and leases.secret_row(session, existing) is not None
+        moved = _moved(existing, typed) if existing is not None else ""
+        if not stored:
+            errors.setdefault("client_secret", "Enter the Client secret that the provider gave you.")
+        elif moved:
+            errors.setdefault("client_secret", MOVED.format(label=DESTINATIONS[moved]))
+    return errors
+
+
+def apply(
+    session: Session,
+    actor: Actor,
+    workspace_id: uuid.UUID,
+    typed: Configuration,
+    existing: Connection | None,
+    version: int,
+) -> Connection:
+    """Write what was checked. Does not commit. Raises Stale when somebody else saved in between."""
+    if existing is None:
+        return _create(session, actor, workspace_id, typed)
+    connection = session.get_one(Connection, existing.id, with_for_update=True, populate_existing=True)
+    changed = sorted(name for name, value in typed.columns().items() if getattr(connection, name) != value)
+    if not changed and typed.client_secret is None:
+        return connection
+    if connection.version != version:
+        raise Stale(connection)
+    token = tokens.current_token(session, connection)
+    moved = _moved(connection, typed)
+    connection.sqlmodel_update({name: typed.columns()[name] for name in changed})
+    connection.version += 1
+    connection.updated_at = utc_now()
+    if moved:
+        _drop_secrets(session, connection)
+        grants.forget(session, connection, token)
+        audit.record(session, actor, "connection.host_changed", connection, connection.name, field=moved)
+    if typed.token_endpoint_auth_method is ClientAuthMethod.NONE:
+        _drop_secrets(session, connection)
+    if typed.client_secret is not None:
+        _set_secret(session, actor, connection, typed.client_secret)
+    token.provider_host = outbound.origin(connection.token_endpoint)
+    token.auth_method = None if changed or typed.client_secret else token.auth_method
+    grants.after_change(session, connection, token)
+    session.add_all((connection, token))
+    audit.record(session, actor, "connection.configured", connection, connection.name, changed=changed)
+    return connection
+
+
+def disconnect(resources: Resources, actor: Actor, connection_id: uuid.UUID) -> str:
+    """Take the grant away at once, then tell the provider; returns what came of that, in words."""
+    with resources.database.session(writing=True) as session:
+        connection = _locked(session, connection_id)
+        goodbye = grants.goodbye(session, connection)
+        grants.forget(session, connection, tokens.current_token(session, connection))
+        connection.clear_failure()
+        connection.state = ConnectionState.DISCONNECTED
+        audit.record(session, actor, "connection.disconnected", connection, connection.name)
+        session.commit()
+    return grants.revoke(resources, goodbye)
+
+
+def delete(resources: Resources, actor: Actor, connection_id: uuid.UUID) -> str:
+    """Delete a connection with its secrets at once, then tell the provider; returns what came of that, in words.
+
+    Cards that used it stay, and wait for another connection.
+    """
+    with resources.database.session(writing=True) as session:
+        connection = _locked(session, connection_id)
+        goodbye = grants.goodbye(session, connection)
+        for card in cards_of(session, connection):
+            card.connection_id = None
+            card.version += 1
+        audit.record(session, actor, "connection.deleted", connection, connection.name)
+        session.flush()
+        session.delete(connection)
+        session.commit()
+    return grants.revoke(resources, goodbye)
+
+
+def secret_matches(session: Session, connection: Connection, typed: SecretStr) -> bool:
+    """Whether `typed` is the client secret that is stored; a damaged one matches nothing."""
+    try:
+        stored = leases.client_secret(session, connection)
+    except Undecryptable:
+        return False
+    return stored is not None and stored.get_secret_value() == typed.get_secret_value()
+
+
+def _locked(session: Session, connection_id: uuid.UUID) -> Connection:
+    connection = session.get(Connection, connection_id, with_for_update=True, populate_existing=True)
+    if connection is None:
+        raise NotFound("This connection no longer exists.")
+    return connection
+
+
+def _moved(connection: Connection, typed: Configuration) -> str:
+    """Name of the field that would send the stored secret or grant to another host; empty if none would."""
+    known = {outbound.origin(connection.token_endpoint), outbound.origin(connection.revocation_endpoint)} - {""}
+    if outbound.origin(typed.token_endpoint) != outbound.origin(connection.token_endpoint):
+        return "token_endpoint"
+    revocation = outbound.origin(typed.revocation_endpoint)
+    return "revocation_endpoint" if revocation and revocation not in known else ""
+
+
+def _create(session: Session, actor: Actor, workspace_id: uuid.UUID, typed: Configuration) -> Connection:
+    connection = Connection(workspace_id=workspace_id, state=ConnectionState.CONFIGURED, **typed.columns())
+    session.add(connection)
+    session.flush()
+    host = outbound.origin(connection.token_endpoint)
+    session.add(Token(workspace_id=workspace_id, connection_id=connection.id, provider_host=host))
+    audit.record(session, actor, "connection.created", connection, connection.name)
+    if typed.client_secret is not None and typed.token_endpoint_auth_method is not ClientAuthMethod.NONE:
+        _set_secret(session, actor, connection, typed.client_secret)
+    return connection
+
+
+def _set_secret(session: Session, actor: Actor, connection: Connection, value: SecretStr) -> None:
+    """Replace the client secret, unless it is the one that is stored already."""
+    if secret_matches(session, connection, value):
+        return
+    _drop_secrets(session, connection)
+    row = ClientSecret(workspace_id=connection.workspace_id, connection_id=connection.id)
+    row.seal("value", value, keyring_of(session))
+    session.add(row)
+    audit.record(session, actor, "connection.secret_set", connection, connection.name)
+
+
+def _drop_secrets(session: Session, connection: Connection) -> None:
+    for row in session.exec(select(ClientSecret).where(ClientSecret.connection_id == connection.id)):
+        session.delete(row)
+    session.flush()

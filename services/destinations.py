@@ -1,0 +1,93 @@
+"""Which hosts a card calls, and which of them a connection's token may be sent to."""
+
+from __future__ import annotations
+
+from sqlmodel import Session, col, select
+
+import outbound
+from models import Card, CardAuthorization, Connection
+from rendering import placeholders
+from services import audit, connections, grants, leases, tokens
+from services.audit import Actor
+from services.configuration import Configuration
+
+NEW_HOST = (
+    "{host} is a new host for this connection. Enter its Client secret again to let its token be sent there: a stored "
+    "secret or token goes only where it was given for."
+)
+OTHER_SECRET = (
+    "This is not the Client secret that is stored. Enter the stored one to let the token be sent to {host}, or save a "
+    "new secret on the connection's own page first."
+)
+
+
+def host_of(hook_url: str) -> str:
+    """Host of a Hook URL, `host` or `host:port`; empty when it has none."""
+    return outbound.origin(hook_url)
+
+
+def moved(before: str, after: str) -> bool:
+    """Whether a card's requests now go to another host."""
+    return bool(before) and host_of(before) != host_of(after)
+
+
+def url_problem(hook_url: str, policy: outbound.Policy) -> dict[str, str]:
+    """What is wrong with a Hook URL: `hook_url` → words."""
+    if not hook_url:
+        return {"hook_url": "Enter the address that answers with the data, starting with https://"}
+    try:
+        outbound.check_url(placeholders.without(hook_url), policy)
+    except (placeholders.PlaceholderProblem, outbound.OutboundFailure) as problem:
+        words = str(problem)
+        for opening in ("The address", "This address", "An address"):
+            words = words.replace(opening, "Hook URL", 1) if words.startswith(opening) else words
+        return {"hook_url": words}
+    return {}
+
+
+def new_host_problem(session: Session, connection: Connection, hook_url: str, typed: Configuration) -> dict[str, str]:
+    """Why a stored grant may not go to a card's host yet: `client_secret` → words.
+
+    Whoever knows the secret may open another host; without a grant there is nothing to send.
+    """
+    host = host_of(hook_url)
+    if host in connection.api_hosts or not grants.usable(connection, tokens.current_token(session, connection)):
+        return {}
+    if leases.secret_row(session, connection) is None:
+        return {}
+    if typed.client_secret is None:
+        return {"client_secret": NEW_HOST.format(host=host)}
+    if not connections.secret_matches(session, connection, typed.client_secret):
+        return {"client_secret": OTHER_SECRET.format(host=host)}
+    return {}
+
+
+def settle(session: Session, actor: Actor, connection: Connection) -> None:
+    """Make the hosts a token may go to those that its cards call. Does not commit.
+
+    A grant does not travel to a new host on the word of somebody who may not know the secret: where
+    there is none, or it was set after the grant was given, the grant is dropped.
+    """
+    query = select(Card.hook_url).where(
+        Card.workspace_id == connection.workspace_id,
+        Card.connection_id == connection.id,
+        col(Card.authorization) == CardAuthorization.OAUTH,
+    )
+    hosts = sorted({host_of(url) for url in session.exec(query)} - {""})
+    added = sorted(set(hosts) - set(connection.api_hosts))
+    if hosts == connection.api_hosts:
+        return
+    connection.api_hosts = hosts
+    token = tokens.current_token(session, connection)
+    if added and grants.usable(connection, token) and not _vouched(session, connection):
+        grants.forget(session, connection, token)
+    session.add(connection)
+    if added:
+        audit.record(session, actor, "connection.host_added", connection, connection.name, hosts=added)
+
+
+def _vouched(session: Session, connection: Connection) -> bool:
+    secret = leases.secret_row(session, connection)
+    if secret is None or connection.authorized_at is None:
+        return False
+    return secret.set_at <= connection.authorized_at

@@ -1,0 +1,101 @@
+"""Taking a grant away, locally and at the provider, and what an edit means for the one that is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+from sqlmodel import Session
+
+from models import Connection, ConnectionState, Priority, Token, keyring_of
+from models.types import Undecryptable, utc_now
+from oauth.session import TokenClient
+from oauth.vocabulary import ClientAuthMethod, OAuthFailure, Registration
+from services import leases, states, tokens
+from services.resources import Resources
+
+
+@dataclass(frozen=True)
+class Goodbye:
+    """What is needed to tell the provider that a grant is over, after it is gone here."""
+
+    registration: Registration
+    token: SecretStr
+    hint: str
+    """`refresh_token` or `access_token` (RFC 7009 §2.1)."""
+    auth_method: ClientAuthMethod | None
+
+
+def forget(session: Session, connection: Connection, token: Token) -> None:
+    """Remove the grant; a refresh in flight finds a newer generation and stores nothing. Does not commit."""
+    token.generation += 1
+    token.access_token_sealed = token.refresh_token_sealed = None
+    token.received_at = token.expires_at = token.next_refresh_at = token.lifetime_rung = None
+    token.scope, token.token_type, token.failures = None, "", 0
+    token.priority = Priority.SCHEDULED
+    states.release(token)
+    connection.authorized_at = connection.authorized_by = None
+    connection.authorized_client = connection.authorized_fingerprint = ""
+    connection.state = ConnectionState.CONFIGURED
+    session.add_all((connection, token))
+
+
+def usable(connection: Connection, token: Token) -> bool:
+    """Whether there is a grant, and it was given to this client by this flow."""
+    there = token.access_token_sealed is not None or token.refresh_token_sealed is not None
+    return there and connection.authorized_client == connection.client
+
+
+def after_change(session: Session, connection: Connection, token: Token) -> None:
+    """What saving means for the grant: one of another client rests until that client returns; others go on.
+
+    A connection that was stopped by its configuration is tried again at once, without new consent.
+    """
+    stopped = connection.state is ConnectionState.MISCONFIGURED
+    connection.clear_failure()
+    if connection.state is ConnectionState.REAUTH_REQUIRED:
+        return
+    if not usable(connection, token):
+        token.next_refresh_at = None
+        connection.state = ConnectionState.CONFIGURED
+        return
+    resting = connection.state in (ConnectionState.DRAFT, ConnectionState.CONFIGURED)
+    if not (stopped or resting):
+        return
+    now = utc_now()
+    token.failures = 0
+    token.next_refresh_at = now if states.renewable(connection, token) else None
+    alive = token.is_valid(now)
+    connection.state = ConnectionState.ACTIVE if alive else ConnectionState.EXPIRED_RETRYING
+
+
+def goodbye(session: Session, connection: Connection) -> Goodbye | None:
+    """Read what a revocation needs while it is still here; None when there is nobody to tell or nothing to say."""
+    token = tokens.current_token(session, connection)
+    if not connection.revocation_endpoint or not usable(connection, token):
+        return None
+    keyring = keyring_of(session)
+    try:
+        refresh_token = token.unseal("refresh_token", keyring)
+        value = refresh_token or token.unseal("access_token", keyring)
+        secret = leases.client_secret(session, connection)
+    except Undecryptable:
+        return None
+    if value is None:
+        return None
+    hint = "refresh_token" if refresh_token else "access_token"
+    return Goodbye(connection.registration(secret), value, hint, token.auth_method)
+
+
+def revoke(resources: Resources, words: Goodbye | None) -> str:
+    """Tell the provider (RFC 7009), at best effort; returns what came of it, as a sentence."""
+    if words is None:
+        return "Its tokens are gone from here. The provider was not told: remove the access there as well."
+    client = TokenClient(
+        resources.http, words.registration, resources.token_limits, step="revocation", worked=words.auth_method
+    )
+    try:
+        resources.http.run(client.revoke(words.token, words.hint))
+    except OAuthFailure as failure:
+        return f"Its tokens are gone from here. The provider could not be told: {failure} Remove the access there."
+    return "Its tokens are gone from here, and the provider has revoked them."
