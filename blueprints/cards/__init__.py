@@ -1,0 +1,1 @@
+"""Cards: their list, the editor, the page agents see."""

@@ -1,0 +1,215 @@
+"""Pages of cards. Agents look at them; only admins change them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from flask import Blueprint, flash, render_template, request
+from flask_login import login_required
+from werkzeug.wrappers import Response
+
+from blueprints import web
+from blueprints.cards import examples, forms
+from blueprints.connections import forms as connection_forms
+from blueprints.connections.routes import authorization_of, redirect_url, standing
+from blueprints.forms import parsed_uuid
+from blueprints.preview.routes import panel
+from blueprints.stale import Difference, differences
+from models import Card, Connection, Role
+from services import cards, connections, headers
+from services.errors import InvalidInput, Stale
+
+blueprint = Blueprint("cards", __name__, url_prefix="/cards")
+
+Page = str | Response | tuple[str, int]
+
+
+@blueprint.get("")
+@web.role_required(Role.AGENT)
+def index() -> Page:
+    """Every card of the workspace, its connection's state at a glance."""
+    rows = cards.of_workspace(web.db(), web.current_workspace().id)
+    return render_template(
+        "cards/index.html", rows=rows, may_edit=web.current_role() is Role.ADMIN, examples=_examples()
+    )
+
+
+@blueprint.get("/new")
+@web.role_required(Role.ADMIN)
+def new() -> Page:
+    """A card to be made, empty or from an example."""
+    example = _examples().get(request.args.get("example", ""))
+    form = forms.CardForm(formdata=None, data=example.card if example else None)
+    form.connection = connection_forms.empty_form(example.connection if example else None)
+    return editor(None, form)
+
+
+@blueprint.post("/new")
+@web.role_required(Role.ADMIN)
+def create() -> Page:
+    """Save configuration, for the first time."""
+    return _save(None)
+
+
+@blueprint.get("/<uuid:card_id>")
+@login_required
+def show(card_id: uuid.UUID) -> Page:
+    """The editor for admins, the card as such for everybody else."""
+    card = web.find(Card, card_id, Role.AGENT)
+    if web.current_role() is not Role.ADMIN:
+        connection = cards.connection_of(web.db(), card)
+        return render_template("cards/card.html", card=card, connection=connection, panel=panel(card))
+    form = forms.stored_card(card, headers.of_card(web.db(), card), web.resources().database.keyring)
+    connection = cards.connection_of(web.db(), card)
+    form.connection = connection_forms.stored_form(web.db(), connection) if connection else None
+    return editor(card, form)
+
+
+@blueprint.post("/<uuid:card_id>")
+@login_required
+def save(card_id: uuid.UUID) -> Page:
+    """Save configuration."""
+    return _save(web.find(Card, card_id, Role.ADMIN))
+
+
+@blueprint.post("/fields")
+@web.role_required(Role.ADMIN)
+def fields() -> Page:
+    """Other fields after another choice, with everything typed kept; the whole page without htmx."""
+    card = _named(request.form.get("card_id", ""))
+    form = typed_form(card)
+    if web.is_htmx():
+        return render_template("cards/_fields.html", **_context(card, form))
+    return editor(card, form)
+
+
+@blueprint.get("/<uuid:card_id>/delete")
+@login_required
+def confirm_delete(card_id: uuid.UUID) -> Page:
+    """What deleting breaks."""
+    card = web.find(Card, card_id, Role.ADMIN)
+    connection = cards.connection_of(web.db(), card)
+    shared = (
+        [other for other in connections.cards_of(web.db(), connection) if other.id != card.id] if connection else []
+    )
+    return render_template("cards/delete.html", card=card, connection=connection, shared=shared)
+
+
+@blueprint.post("/<uuid:card_id>/delete")
+@login_required
+def delete(card_id: uuid.UUID) -> Page:
+    """Delete the card and its secrets."""
+    card = web.find(Card, card_id, Role.ADMIN)
+    title = card.title
+    cards.delete(web.db(), web.actor(), card)
+    return web.see_other("cards.index", f"{title} is deleted.")
+
+
+def editor(card: Card | None, form: forms.CardForm, conflict: list[Difference] | None = None) -> str:
+    """The editor of one card, or of one to be made."""
+    return render_template("cards/editor.html", conflict=conflict, **_context(card, form))
+
+
+def typed_form(card: Card | None) -> forms.CardForm:
+    """The card's form as posted; a newly chosen connection brings its own stored values."""
+    form = forms.typed_card(request.form)
+    form.choose_among(connections.of_workspace(web.db(), _workspace_id(card)))
+    stored = _chosen(form)
+    if request.form.get("shown_connection", forms.NEW) == form.connection_id.data:
+        form.connection = connection_forms.typed_form(request.form, web.db(), stored)
+    elif stored is not None:
+        form.connection = connection_forms.stored_form(web.db(), stored)
+    else:
+        form.connection = connection_forms.empty_form()
+    return form
+
+
+def _context(card: Card | None, form: forms.CardForm) -> dict[str, Any]:
+    """What the editor and its fragment need."""
+    form.choose_among(connections.of_workspace(web.db(), _workspace_id(card)))
+    form.date_secrets(card, headers.of_card(web.db(), card) if card else [])
+    if form.connection is None:
+        form.connection = connection_forms.empty_form()
+    connection = cards.connection_of(web.db(), card) if card else None
+    return {
+        "card": card,
+        "form": form,
+        "fields_url": "cards.fields",
+        "redirect_url": redirect_url(),
+        "workspace_id": _workspace_id(card),
+        "connection": connection,
+        "shared_with": _others(card, _chosen(form)),
+        "examples": _examples() if card is None else {},
+        "panel": panel(card) if card else None,
+        **(standing(connection) if connection else {}),
+        **(authorization_of(connection, request.path) if connection else {}),
+    }
+
+
+def _save(card: Card | None) -> Page:
+    form = typed_form(card)
+    workspace_id = _workspace_id(card)
+    sound = form.validate()
+    if not sound:
+        if form.readable:
+            form.show(InvalidInput(cards.check(web.db(), web.resources(), workspace_id, form.typed(), card)))
+        return editor(card, form), 422
+    try:
+        saved = cards.save(
+            web.db(),
+            web.resources(),
+            web.actor(),
+            workspace_id,
+            form.typed(),
+            existing=card,
+            version=form.read_version(),
+        )
+    except InvalidInput as problem:
+        form.show(problem)
+        return editor(card, form), 422
+    except Stale as problem:
+        return _conflict(card, form, problem)
+    for note in form.notes():
+        flash(note, "info")
+    return web.see_other("cards.show", "Configuration saved.", card_id=saved.id)
+
+
+def _conflict(card: Card | None, form: forms.CardForm, problem: Stale) -> Page:
+    """Both people's values side by side; saving again takes what stands in the form."""
+    web.db().rollback()
+    now = problem.current
+    if isinstance(now, Connection):
+        assert form.connection is not None
+        form.connection.version.data = str(now.version)
+        found = differences(form.connection, connection_forms.stored_form(web.db(), now))
+        return editor(card, form, found), 409
+    form.version.data = str(now.version)
+    stored = forms.stored_card(now, headers.of_card(web.db(), now), web.resources().database.keyring)
+    stored.choose_among(connections.of_workspace(web.db(), now.workspace_id))
+    return editor(now, form, differences(form, stored)), 409
+
+
+def _chosen(form: forms.CardForm) -> Connection | None:
+    """The existing connection that is chosen in the form."""
+    row_id = parsed_uuid(form.connection_id.data)
+    return web.find(Connection, row_id, Role.ADMIN) if row_id else None
+
+
+def _others(card: Card | None, connection: Connection | None) -> list[Card]:
+    """Other cards that use the same connection."""
+    users = connections.cards_of(web.db(), connection) if connection else []
+    return [other for other in users if card is None or other.id != card.id]
+
+
+def _workspace_id(card: Card | None) -> uuid.UUID:
+    return card.workspace_id if card else web.target_workspace().id
+
+
+def _named(text: str) -> Card | None:
+    row_id = parsed_uuid(text)
+    return web.find(Card, row_id, Role.ADMIN) if row_id else None
+
+
+def _examples() -> dict[str, examples.Example]:
+    return examples.offered(web.resources().settings.rehearsal_url)

@@ -1,0 +1,1 @@
+"""Connections: their list, their configuration, their end."""

@@ -1,0 +1,236 @@
+"""Pages of connections. Operators read them and refresh; only admins change anything."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from flask import Blueprint, flash, render_template, request, url_for
+from flask_login import login_required
+from werkzeug.wrappers import Response
+
+from blueprints import web
+from blueprints.connections import forms
+from blueprints.forms import parsed_uuid
+from blueprints.stale import Difference, differences
+from models import Connection, Role
+from models.types import utc_now
+from services import authorization, connections, refreshes, tokens
+from services.errors import InvalidInput, Stale
+from workers import queue
+
+blueprint = Blueprint("connections", __name__, url_prefix="/connections")
+
+FIELDS = {"fields_url": "connections.fields"}
+"""Where a connection's form asks for the fields of another flow."""
+
+Page = str | Response | tuple[str, int]
+
+
+@blueprint.get("")
+@web.role_required(Role.OPERATOR)
+def index() -> Page:
+    """Every connection of the workspace and how it stands."""
+    found = connections.of_workspace(web.db(), web.current_workspace().id)
+    rows = [(row, tokens.current_token(web.db(), row), connections.cards_of(web.db(), row)) for row in found]
+    may_edit = web.current_role() is Role.ADMIN
+    return render_template("connections/index.html", rows=rows, may_edit=may_edit)
+
+
+@blueprint.get("/new")
+@web.role_required(Role.ADMIN)
+def new() -> Page:
+    """A connection to be made."""
+    return editor(None, forms.empty_form())
+
+
+@blueprint.post("/new")
+@web.role_required(Role.ADMIN)
+def create() -> Page:
+    """Save configuration, for the first time."""
+    return _save(None)
+
+
+@blueprint.get("/<uuid:connection_id>")
+@login_required
+def show(connection_id: uuid.UUID) -> Page:
+    """One connection: how it stands, its configuration, its history."""
+    connection = web.find(Connection, connection_id, Role.OPERATOR)
+    return editor(connection, forms.stored_form(web.db(), connection))
+
+
+@blueprint.post("/<uuid:connection_id>")
+@login_required
+def save(connection_id: uuid.UUID) -> Page:
+    """Save configuration."""
+    return _save(web.find(Connection, connection_id, Role.ADMIN))
+
+
+@blueprint.post("/fields")
+@web.role_required(Role.ADMIN)
+def fields() -> Page:
+    """The fields of another flow, with everything typed kept; the whole page without htmx."""
+    stored = _named(request.form.get("connection_id", ""))
+    form = forms.typed_form(request.form, web.db(), stored)
+    if web.is_htmx():
+        return render_template("connections/_fields.html", form=form, **FIELDS, redirect_url=redirect_url())
+    return editor(stored, form)
+
+
+@blueprint.get("/<uuid:connection_id>/status")
+@login_required
+def status(connection_id: uuid.UUID) -> Page:
+    """How a connection stands, as a fragment that renews itself."""
+    connection = web.find(Connection, connection_id, Role.OPERATOR)
+    return render_template("connections/_status.html", connection=connection, **standing(connection))
+
+
+@blueprint.post("/<uuid:connection_id>/refresh")
+@login_required
+def refresh(connection_id: uuid.UUID) -> Page:
+    """Refresh now."""
+    connection = web.find(Connection, connection_id, Role.OPERATOR)
+    asked = refreshes.refresh_now(web.db(), web.resources().settings, [connection], web.me().user.id, web.actor())
+    rung = queue.ring(web.resources())
+    words = _asked_words(asked, rung)
+    if web.is_htmx():
+        return render_template("connections/_status.html", connection=connection, words=words, **standing(connection))
+    return web.see_other("connections.show", words, connection_id=connection_id)
+
+
+@blueprint.get("/<uuid:connection_id>/disconnect")
+@login_required
+def confirm_disconnect(connection_id: uuid.UUID) -> Page:
+    """What disconnecting breaks."""
+    return _confirm("connections/disconnect.html", web.find(Connection, connection_id, Role.ADMIN))
+
+
+@blueprint.post("/<uuid:connection_id>/disconnect")
+@login_required
+def disconnect(connection_id: uuid.UUID) -> Page:
+    """Take the grant away, here and at the provider."""
+    web.find(Connection, connection_id, Role.ADMIN)
+    actor = web.actor()
+    web.release_db()
+    said = connections.disconnect(web.resources(), actor, connection_id)
+    return web.see_other("connections.show", f"Disconnected. {said}", connection_id=connection_id)
+
+
+@blueprint.get("/<uuid:connection_id>/delete")
+@login_required
+def confirm_delete(connection_id: uuid.UUID) -> Page:
+    """What deleting breaks."""
+    return _confirm("connections/delete.html", web.find(Connection, connection_id, Role.ADMIN))
+
+
+@blueprint.post("/<uuid:connection_id>/delete")
+@login_required
+def delete(connection_id: uuid.UUID) -> Page:
+    """Delete the connection and its secrets."""
+    web.find(Connection, connection_id, Role.ADMIN)
+    actor = web.actor()
+    web.release_db()
+    said = connections.delete(web.resources(), actor, connection_id)
+    return web.see_other("connections.index", f"Deleted. {said}")
+
+
+def editor(connection: Connection | None, form: forms.ConnectionForm, conflict: list[Difference] | None = None) -> str:
+    """The page of one connection, or of one to be made."""
+    return render_template(
+        "connections/editor.html",
+        connection=connection,
+        form=form,
+        conflict=conflict,
+        workspace_id=connection.workspace_id if connection else web.target_workspace().id,
+        may_edit=web.current_role() is Role.ADMIN,
+        redirect_url=redirect_url(),
+        **FIELDS,
+        **(_around(connection) if connection else {}),
+    )
+
+
+def _around(connection: Connection) -> dict[str, Any]:
+    """What stands beside the form of a connection that exists."""
+    return {
+        "cards": connections.cards_of(web.db(), connection),
+        "refreshes": refreshes.history(web.db(), connection),
+        **authorization_of(connection, url_for("connections.show", connection_id=connection.id)),
+        **standing(connection),
+    }
+
+
+def authorization_of(connection: Connection, return_to: str) -> dict[str, Any]:
+    """What the Authorize fragment needs."""
+    return {
+        "attempt": authorization.newest(web.db(), connection.id),
+        "can_authorize": web.current_role() is Role.ADMIN,
+        "return_to": return_to,
+    }
+
+
+def standing(connection: Connection) -> dict[str, Any]:
+    """What the status fragment needs."""
+    role, now = web.role_in(connection.workspace_id), utc_now()
+    token = tokens.current_token(web.db(), connection)
+    waiting = token.next_refresh_at is not None and token.next_refresh_at <= now
+    return {
+        "token": token,
+        "now": now,
+        "busy": waiting or token.is_leased(now),
+        "may_refresh": role is not None and role.includes(Role.OPERATOR),
+    }
+
+
+def redirect_url() -> str:
+    """Byte for byte what providers receive."""
+    return web.resources().settings.redirect_url
+
+
+def _save(connection: Connection | None) -> Page:
+    form = forms.typed_form(request.form, web.db(), connection)
+    workspace_id = connection.workspace_id if connection else web.target_workspace().id
+    policy = web.resources().http.policy
+    sound = form.validate()
+    if not sound:
+        if form.readable:
+            form.show(InvalidInput(connections.check(web.db(), policy, workspace_id, form.configuration(), connection)))
+        return editor(connection, form), 422
+    try:
+        saved = connections.save(
+            web.db(),
+            policy,
+            web.actor(),
+            workspace_id,
+            form.configuration(),
+            existing=connection,
+            version=form.read_version(),
+        )
+    except InvalidInput as problem:
+        form.show(problem)
+        return editor(connection, form), 422
+    except Stale as problem:
+        web.db().rollback()
+        now: Connection = problem.current
+        form.version.data = str(now.version)
+        return editor(now, form, conflict=differences(form, forms.stored_form(web.db(), now))), 409
+    for note in form.notes():
+        flash(note, "info")
+    return web.see_other("connections.show", "Configuration saved.", connection_id=saved.id)
+
+
+def _confirm(template: str, connection: Connection) -> str:
+    return render_template(template, connection=connection, cards=connections.cards_of(web.db(), connection))
+
+
+def _named(text: str) -> Connection | None:
+    """The connection a form belongs to; None for a new one."""
+    row_id = parsed_uuid(text)
+    return web.find(Connection, row_id, Role.ADMIN) if row_id else None
+
+
+def _asked_words(asked: refreshes.Asked, rung: bool) -> str:
+    if asked.skipped:
+        return next(iter(asked.skipped.values()))
+    if not rung:
+        return "Refresh asked for. The queue is away, so the scheduler sends it within a few seconds."
+    return "Refresh asked for."
