@@ -18,14 +18,24 @@ def run(connection: Connection) -> None:
     SQLite alters a table by copying it, and with foreign keys on, dropping the old copy would take the
     children along: they are off meanwhile and checked afterwards.
     """
+    if connection.dialect.name != "sqlite":
+        _migrate(connection)
+        return
+    _watch_references(connection, "OFF")
+    try:
+        _migrate(connection)
+    finally:
+        connection.rollback()
+        _watch_references(connection, "ON")
+
+
+def _migrate(connection: Connection) -> None:
     sqlite = connection.dialect.name == "sqlite"
-    if sqlite:
-        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
-        connection.commit()
     context.configure(
         connection=connection,
         target_metadata=Record.metadata,
         render_as_batch=sqlite,
+        transactional_ddl=True,  # SQLite can, once transactions begin where ours do
         compare_type=True,
         render_item=plain_type,
     )
@@ -33,9 +43,14 @@ def run(connection: Connection) -> None:
         context.run_migrations()
         if sqlite:
             _refuse_broken_references(connection)
-    if sqlite:
-        connection.commit()
-        connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+    connection.commit()
+
+
+def _watch_references(connection: Connection, on_or_off: str) -> None:
+    """Switch foreign keys, past SQLAlchemy: it would begin a transaction first, and inside one SQLite ignores this."""
+    driver = connection.connection.driver_connection
+    assert driver is not None and not connection.in_transaction()
+    driver.execute(f"PRAGMA foreign_keys={on_or_off}")
 
 
 def plain_type(kind: str, item: object, _autogen: object) -> str | Literal[False]:

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from cryptography.exceptions import InvalidTag
@@ -184,5 +185,15 @@ def _check_key(key_id: str, key: bytes) -> None:
         raise KeyringProblem("A key id in CARDKEY_ENCRYPTION_KEYS may hold letters, digits, - and _ only.")
     if len(key) != 32:
         raise KeyringProblem(f"The key '{key_id}' in CARDKEY_ENCRYPTION_KEYS must be 32 bytes long in base64.")
-    if len(set(key)) < 8:
-        raise KeyringProblem(f"The key '{key_id}' in CARDKEY_ENCRYPTION_KEYS repeats itself; it has to be random.")
+    if not _looks_random(key):
+        raise KeyringProblem(
+            f"The key '{key_id}' in CARDKEY_ENCRYPTION_KEYS repeats itself or was typed; it has to be random."
+        )
+
+
+def _looks_random(key: bytes) -> bool:
+    """Whether 32 bytes are not plainly made by hand; a random key fails once in 10¹³."""
+    repeats = any(key == key[:length] * (len(key) // length) for length in (1, 2, 4, 8, 16))
+    steps = {(after - before) % 256 for before, after in pairwise(key)}
+    typed = all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in key)
+    return len(set(key)) >= 8 and len(steps) > 1 and not repeats and not typed
