@@ -12,10 +12,12 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 import commands
 import config
+import embedded
 import logs
 from blueprints import errors, guards, pages, web
 from blueprints.auth import routes as auth
 from blueprints.health import routes as health
+from blueprints.settings import routes as settings_pages
 from models.types import KeyringProblem
 from services.resources import Resources
 
@@ -25,11 +27,11 @@ csrf = CSRFProtect()
 def create_app(settings: config.Settings | None = None) -> Flask:
     """The portal. Exits with one plain sentence when a setting is missing or weak."""
     try:
-        settings = settings or config.load()
+        settings = settings or config.load(**embedded.for_commands())
         resources = Resources.open(settings)
         if resources.database.keyring.holds(settings.secret_key.get_secret_value()):
             raise KeyringProblem("CARDKEY_SECRET_KEY and CARDKEY_ENCRYPTION_KEYS must not be the same key.")
-    except (config.SettingsProblem, KeyringProblem, ValueError) as problem:
+    except (config.SettingsProblem, embedded.Unusable, KeyringProblem, ValueError) as problem:
         sys.exit(f"Cardkey does not start: {problem}")
     return build(settings, resources)
 
@@ -48,7 +50,7 @@ def build(settings: config.Settings, resources: Resources) -> Flask:
     guards.init_app(app)
     errors.init_app(app)
     pages.init_app(app)
-    for blueprint in (auth.blueprint, health.blueprint):
+    for blueprint in (auth.blueprint, settings_pages.blueprint, health.blueprint):
         app.register_blueprint(blueprint)
     commands.init_app(app)
     return app

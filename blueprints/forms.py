@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import uuid
 from typing import Any
 
 from flask_wtf import FlaskForm
-from wtforms import Field
+from wtforms import Field, FieldList, FormField, HiddenField
 from wtforms.validators import ValidationError
 
 from services.errors import InvalidInput
@@ -38,6 +39,31 @@ class Form(FlaskForm):
             else:
                 field.errors = [*field.errors, words]
 
+    def problems(self) -> list[tuple[str, str, str]]:
+        """Everything to correct, for the list above the form: element id (or empty), label, words."""
+        found = [("", "", words) for words in self.form_errors]
+        for field in self:
+            found += _problems_of(field)
+        return found
+
+
+def _problems_of(field: Any) -> list[tuple[str, str, str]]:
+    """A field's problems; a list of fields tells of its entries', each at its own element."""
+    if isinstance(field, (FieldList, FormField)):
+        return [problem for entry in field for problem in _problems_of(entry)]
+    return [(field.id, field.label.text, str(words)) for words in field.errors]
+
+
+class VersionedForm(Form):
+    """A form about a row that others may save meanwhile."""
+
+    version = HiddenField()
+
+    def read_version(self) -> int:
+        """The version of the row this form was made from; 0 for anything unreadable."""
+        text = str(self.version.data or "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
 
 def plain_line(_form: Any, field: Field) -> None:
     """Validator: one line without control or direction-changing characters."""
@@ -48,3 +74,11 @@ def plain_line(_form: Any, field: Field) -> None:
 def stripped(value: str | None) -> str:
     """Filter: text without blanks at its ends."""
     return value.strip() if isinstance(value, str) else ""
+
+
+def parsed_uuid(text: str | None) -> uuid.UUID | None:
+    """An id from a form, or None for anything that is none."""
+    try:
+        return uuid.UUID(text or "")
+    except ValueError:
+        return None

@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 
 from blueprints import web
 from blueprints.auth.forms import JoinForm, NewPasswordForm, SetupForm, SignInForm
-from models import LinkPurpose, User
+from models import LinkPurpose, SingleUseLink, User, Workspace
 from services import links, members, sign_in
 from services.errors import InvalidInput, Refused
 
@@ -110,7 +110,7 @@ def set_up() -> Page:
 def join(token: str) -> Page:
     """An invitation: for somebody signed in, signed out, or new."""
     link = links.find(web.db(), LinkPurpose.INVITATION, token)
-    return render_template("auth/join.html", link=link, form=JoinForm(), known=_known(link.email), token=token)
+    return _join_page(link, JoinForm(), token)
 
 
 @blueprint.post("/join/<token>")
@@ -132,27 +132,27 @@ def join_now(token: str) -> Page:
             form.show(problem)
         else:
             return enter(user)
-    return render_template("auth/join.html", link=link, form=form, known=False, token=token), 422
+    return _join_page(link, form, token), 422
 
 
 @blueprint.get("/password/<token>")
 def new_password(token: str) -> Page:
     """Choose a new password by link."""
-    links.find(web.db(), LinkPurpose.PASSWORD, token)
-    return render_template("auth/password.html", form=NewPasswordForm(), token=token)
+    link = links.find(web.db(), LinkPurpose.PASSWORD, token)
+    return _password_page(link, NewPasswordForm(), token)
 
 
 @blueprint.post("/password/<token>")
 @web.limiter.limit("30 per hour")
 def set_password(token: str) -> Page:
     """Set it, end every other session, sign in."""
-    form = NewPasswordForm()
+    link, form = links.find(web.db(), LinkPurpose.PASSWORD, token), NewPasswordForm()
     if form.validate():
         try:
             return enter(members.set_password(web.db(), token, form.password.data or ""))
         except InvalidInput as problem:
             form.show(problem)
-    return render_template("auth/password.html", form=form, token=token), 422
+    return _password_page(link, form, token), 422
 
 
 @blueprint.errorhandler(links.LinkSpent)
@@ -176,6 +176,18 @@ def start_session(token: str) -> None:
     session.clear()
     session.permanent = True
     login_user(web.Person(*found, token))
+
+
+def _join_page(link: SingleUseLink, form: JoinForm, token: str) -> str:
+    workspace = web.db().get_one(Workspace, link.workspace_id)
+    return render_template(
+        "auth/join.html", link=link, form=form, workspace=workspace, known=_known(link.email), token=token
+    )
+
+
+def _password_page(link: SingleUseLink, form: NewPasswordForm, token: str) -> str:
+    email = web.db().get_one(User, link.user_id).email
+    return render_template("auth/password.html", form=form, email=email, token=token)
 
 
 def _known(email: str) -> bool:

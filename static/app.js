@@ -1,0 +1,182 @@
+/* What a page does better with a script; every page works without this file. No framework, no globals. */
+(() => {
+  "use strict";
+
+  const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+  const BROWSER_ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone || "";
+
+  /* Times: the words of blueprints/pages.py, kept up to date. */
+  function distance(seconds) {
+    const far = Math.abs(seconds);
+    if (far < 5) return "just now";
+    const steps = [[60, 1, "s"], [3600, 60, "min"], [86400, 3600, "h"], [14 * 86400, 86400, "day"]];
+    for (const [limit, unit, word] of steps) {
+      if (far >= limit) continue;
+      const amount = Math.floor(far / unit);
+      const words = `${amount} ${word}${word === "day" && amount > 1 ? "s" : ""}`;
+      return seconds > 0 ? `in ${words}` : `${words} ago`;
+    }
+    return null;
+  }
+
+  function exact(moment) {
+    const clock = [moment.getHours(), moment.getMinutes(), moment.getSeconds()];
+    const time = clock.map((part) => String(part).padStart(2, "0")).join(":");
+    return `${moment.getDate()} ${MONTHS[moment.getMonth()]} ${moment.getFullYear()}, ${time}`;
+  }
+
+  function tell(element) {
+    const moment = new Date(element.dateTime);
+    const words = distance(Math.round((moment - Date.now()) / 1000));
+    if (words !== null && element.textContent !== words) element.textContent = words;
+    if (element.dataset.when === "browser") element.title = exact(moment);
+  }
+
+  const tellAll = () => document.querySelectorAll("time[data-when]").forEach(tell);
+
+  /* Fields that carry the browser's time zone, and selects that may propose it. */
+  function offerZone(root) {
+    root.querySelectorAll('input[type="hidden"][name="time_zone"]').forEach((field) => {
+      if (!field.value) field.value = BROWSER_ZONE;
+    });
+    root.querySelectorAll("[data-browser-zone-name]").forEach((element) => {
+      element.textContent = BROWSER_ZONE;
+    });
+  }
+
+  /* Copying: data-copy names the field whose value is meant. */
+  async function copy(button) {
+    const field = document.querySelector(button.dataset.copy);
+    const words = button.querySelector("[data-copy-words]") || button;
+    try {
+      await navigator.clipboard.writeText(field.value);
+    } catch {
+      field.focus();
+      field.select();
+      if (!document.execCommand("copy")) return;
+    }
+    const before = button.dataset.words || words.textContent;
+    button.dataset.words = before;
+    words.textContent = "Copied";
+    announce(`Copied: ${field.labels?.[0]?.textContent.trim() || "the value"}`);
+    setTimeout(() => { words.textContent = before; }, 2000);
+  }
+
+  /* A word for screen readers that shows nothing. */
+  function announce(words) {
+    let place = document.getElementById("announcements");
+    if (!place) {
+      place = Object.assign(document.createElement("div"), { id: "announcements", className: "sr-only" });
+      place.setAttribute("role", "status");
+      document.getElementById("main")?.append(place);
+    }
+    place.textContent = words;
+  }
+
+  /* The confirmation page as a dialog: the server's own words, fetched when they are asked for. */
+  async function ask(link) {
+    const reply = await fetch(link.href, { headers: { Accept: "text/html" } });
+    const text = await reply.text();
+    const panel = new DOMParser().parseFromString(text, "text/html").getElementById("confirm");
+    if (!reply.ok || reply.redirected || !panel) throw new Error("no confirmation page");
+    const dialog = document.createElement("dialog");
+    dialog.className = "ask";
+    dialog.setAttribute("aria-labelledby", "confirm-title");
+    dialog.append(document.importNode(panel, true));
+    dialog.addEventListener("close", () => { dialog.remove(); link.focus(); });
+    dialog.addEventListener("click", (event) => {
+      const close = event.target === dialog || event.target.closest("[data-close]");
+      if (close) { event.preventDefault(); dialog.close(); }
+    });
+    document.body.append(dialog);
+    window.htmx?.process(dialog);
+    dialog.showModal();
+  }
+
+  function onClick(event) {
+    const target = event.target.closest("[data-copy], [data-dismiss], a[data-confirm]");
+    if (!target) return;
+    if (target.matches("[data-copy]")) copy(target);
+    if (target.matches("[data-dismiss]")) target.closest("[data-flash]").remove();
+    const plain = !(event.metaKey || event.ctrlKey || event.shiftKey || event.button);
+    if (target.matches("a[data-confirm]") && plain) {
+      event.preventDefault();
+      ask(target).catch(() => { location.href = target.href; });
+    }
+  }
+
+  /* Menus close on Escape and when something else is used. */
+  function closeMenus(except) {
+    document.querySelectorAll("details.menu[open]").forEach((menu) => {
+      if (!except || !menu.contains(except)) menu.open = false;
+    });
+  }
+
+  function onKey(event) {
+    if (event.key !== "Escape") return;
+    const menu = document.querySelector("details.menu[open]");
+    if (menu) { menu.open = false; menu.querySelector("summary").focus(); }
+  }
+
+  /* Toasts that only confirm go by themselves, unless somebody is at them; anything else stays. */
+  function letGo(flash) {
+    if (flash.dataset.flash === "error" || flash.dataset.timed) return;
+    flash.dataset.timed = "yes";
+    const wait = () => setTimeout(() => {
+      if (flash.matches(":hover, :focus-within")) wait();
+      else flash.remove();
+    }, 8000);
+    wait();
+  }
+
+  /* Forms with unsaved changes: a hint beside the button, and the browser's question on leaving. */
+  const dirty = new Set();
+
+  function onInput(event) {
+    const form = event.target.closest?.("form[data-dirty-hint]");
+    if (!form || dirty.has(form)) return;
+    dirty.add(form);
+    form.querySelectorAll("[data-dirty-words]").forEach((words) => { words.hidden = false; });
+  }
+
+  function onLeave(event) {
+    if ([...dirty].some((form) => form.isConnected)) event.preventDefault();
+  }
+
+  /* A request that got no answer at all. */
+  function onNoAnswer() {
+    const place = document.getElementById("flashes");
+    if (!place || place.querySelector("[data-no-answer]")) return;
+    const flash = document.createElement("div");
+    flash.className = "flash bad";
+    Object.assign(flash.dataset, { flash: "error", noAnswer: "" });
+    const words = document.createElement("p");
+    words.textContent = "Cardkey does not answer. Check your network; what you typed is still here.";
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "secondary" });
+    button.textContent = "Dismiss";
+    button.dataset.dismiss = "";
+    flash.append(words, button);
+    place.append(flash);
+  }
+
+  function prepare(root) {
+    offerZone(root);
+    tellAll();
+    root.querySelectorAll("[data-flash]").forEach(letGo);
+    root.querySelector("[data-focus]")?.focus();
+  }
+
+  document.addEventListener("click", onClick);
+  document.addEventListener("click", (event) => closeMenus(event.target));
+  document.addEventListener("focusin", (event) => closeMenus(event.target));
+  document.addEventListener("keydown", onKey);
+  document.addEventListener("input", onInput);
+  document.addEventListener("submit", (event) => dirty.delete(event.target));
+  window.addEventListener("beforeunload", onLeave);
+  document.addEventListener("htmx:load", (event) => prepare(event.detail.elt));
+  document.addEventListener("htmx:sendError", onNoAnswer);
+  document.addEventListener("htmx:afterSwap", () => document.querySelectorAll("[data-flash]").forEach(letGo));
+  setInterval(tellAll, 1000);
+  prepare(document);
+  document.querySelector(".places [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+})();
