@@ -44,14 +44,14 @@ class AuthorizationCode:
     def authorization_params(self, registration: Registration) -> dict[str, str]:
         """The audience names the API, where a provider wants it; scope is handed on exactly as typed."""
         return {
-            **registration.authorization_params,
+            **extra(registration.authorization_params),
             **_given(scope=registration.scope, audience=registration.audience),
         }
 
     def renewal_params(self, registration: Registration, refresh_token: SecretStr | None) -> dict[str, str]:
         """No scope: leaving it out means as granted (RFC 6749 §6), and some providers refuse it."""
         value = refresh_token.get_secret_value() if refresh_token else ""
-        return {**registration.token_params, "grant_type": "refresh_token", "refresh_token": value}
+        return {**extra(registration.token_params), "grant_type": "refresh_token", "refresh_token": value}
 
 
 class ClientCredentials:
@@ -68,10 +68,15 @@ class ClientCredentials:
     def renewal_params(self, registration: Registration, refresh_token: SecretStr | None) -> dict[str, str]:
         """Scope and audience as configured."""
         return {
-            **registration.token_params,
+            **extra(registration.token_params),
             "grant_type": "client_credentials",
             **_given(scope=registration.scope, audience=registration.audience),
         }
+
+
+def extra(params: Mapping[str, str]) -> dict[str, str]:
+    """An admin's extra parameters, without those that would replace the protocol's own."""
+    return {name: value for name, value in params.items() if name.lower() not in PROTECTED_PARAMS}
 
 
 def _given(**params: str) -> dict[str, str]:

@@ -1,31 +1,32 @@
 """Reading a token endpoint's reply by its shape, whatever its Content-Type: a usable token or a sorted failure.
 
-Replaces Authlib's parsing, which stores unusable replies and drops usable ones.
+Replaces Authlib's parsing, which stores unusable replies and drops usable ones. Whatever a provider sends,
+what comes out is a TokenReply or an OAuthFailure, and one of the two holds every token that could be read.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
 from pydantic import SecretStr
 
-from oauth.scrub import one_line, scrub
-from oauth.vocabulary import FailureClass, LifetimeRung, OAuthFailure, TokenReply
+from oauth.lifetime import ladder, retry_after
+from oauth.scrub import STARS, one_line, scrub
+from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
 
 PRINTABLE = re.compile(r"[\x21-\x7e]+")
-DEFAULT_LIFETIME = 55 * 60.0
-LONGEST_LIFETIME = 10 * 365 * 86400.0
-LONGEST_RETRY_AFTER = 3600.0
-DEEPEST = 100
+LONG_RUN = re.compile(r"\S{24,}")
+LONGEST_CODE = 100
+LONGEST_EXCERPT = 300
+LONGEST_SCOPE = 8192
+LONGEST_TYPE = 40
+TOKENS = ("access_token", "refresh_token", "id_token")
 
 BY_CODE = {
     "invalid_grant": FailureClass.GRANT_DEAD,
@@ -42,6 +43,57 @@ BY_CODE = {
     "server_error": FailureClass.PROVIDER_DOWN,
     "slow_down": FailureClass.THROTTLED,
 }
+BY_STATUS = {
+    400: FailureClass.REQUEST_BAD,
+    401: FailureClass.CLIENT_BAD,
+    408: FailureClass.PROVIDER_DOWN,
+    425: FailureClass.PROVIDER_DOWN,
+    429: FailureClass.THROTTLED,
+}
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A reply with all it takes to judge it."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+    fields: Mapping[str, Any]
+    """Empty when the text is no object."""
+    secrets: tuple[SecretStr | None, ...]
+    step: str
+    received_at: datetime
+
+    def failure(self, kind: FailureClass, reason: str, code: str = "") -> OAuthFailure:
+        """The sorted failure; the reply itself travels along, for what may still be got out of it."""
+        return OAuthFailure(
+            self.step,
+            kind,
+            reason,
+            code=scrub(code, self.hidden, LONGEST_CODE),
+            provider_said=scrub(_said(self.fields), self.hidden) or _excerpt(self.text, self.hidden),
+            status=self.status,
+            retry_after=retry_after(self.headers, self.received_at),
+            raw=SecretStr(self.text),
+        )
+
+    @property
+    def hidden(self) -> tuple[SecretStr | None, ...]:
+        """What nobody may read: what we sent, and any token that came back."""
+        return (*self.secrets, *(SecretStr(value) for value in self.tokens))
+
+    @property
+    def tokens(self) -> list[str]:
+        """Tokens in the reply that could be read."""
+        values = [self.fields.get(name) for name in TOKENS]
+        return [value for value in values if isinstance(value, str) and value.strip()]
+
+    @property
+    def holds_a_new_token(self) -> bool:
+        """Whether a token came that we did not send: an error that echoes ours brings nothing."""
+        known = {secret.get_secret_value() for secret in self.secrets if secret}
+        return any(token not in known for token in self.tokens)
 
 
 def parse(
@@ -60,209 +112,155 @@ def parse(
     when an earlier refresh token stays good. `secrets` are starred in what the failure repeats.
     """
     text = _decode(body)
-    fields = _fields(text)
-    if status == 429:
-        raise _failure(step, FailureClass.THROTTLED, status, fields, text, secrets, headers, received_at)
-    code = error_code(fields)
-    if code is not None or status >= 400 or not 200 <= status < 300:
-        kind = _class_of(code, status)
-        raise _failure(step, kind, status, fields, text, secrets, headers, received_at)
-    return _token(fields, text, received_at, step, status, secrets, renewable)
+    answer = _Answer(status, headers, text, _fields(text), tuple(secrets), step, received_at)
+    if error_code(answer.fields) is None and 200 <= status < 300:
+        return _token(answer, renewable)
+    raise _refused(answer)
 
 
-def error_code(fields: Mapping[str, Any] | None) -> str | None:
+def refusal(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    received_at: datetime,
+    secrets: Iterable[SecretStr | None],
+    step: str,
+) -> OAuthFailure:
+    """The sorted failure in a reply that had no token to bring, as from a revocation endpoint (RFC 7009 §2.2.1)."""
+    text = _decode(body)
+    return _refused(_Answer(status, headers, text, _fields(text), tuple(secrets), step, received_at))
+
+
+def error_code(fields: Mapping[str, Any]) -> str | None:
     """The provider's error code, in the places where providers put it; None when the reply is no error."""
-    if not fields:
-        return None
     error = fields.get("error")
-    if isinstance(error, Mapping):
-        inner = error.get("code") or error.get("type") or error.get("status") or "error"
-        return one_line(str(inner))[:100]
-    if isinstance(error, str) and error:
-        return one_line(error)[:100]
-    if error not in (None, "", False):
-        return "error"
-    if fields.get("ok") is False:
-        return "error"
-    return None
-
-
-def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds to wait as the provider asked (RFC 9110 §10.2.3): number or date, an hour at most; None for junk."""
-    value = headers.get("retry-after", headers.get("Retry-After", "")).strip()
-    if re.fullmatch(r"[0-9]{1,12}", value):
-        return min(float(value), LONGEST_RETRY_AFTER)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return min(max(0.0, (moment - now).total_seconds()), LONGEST_RETRY_AFTER)
-
-
-def seconds(value: Any) -> float | None:
-    """`expires_in` as a number of seconds: digits, text, float. None when it says nothing usable."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    if not math.isfinite(number):
-        return None
-    return min(number, LONGEST_LIFETIME) if number > 0 else None
+    if isinstance(error, Mapping) and error:
+        inner = error.get("code") or error.get("type") or error.get("status")
+        return one_line(str(inner)) if isinstance(inner, str | int) else "error"
+    if isinstance(error, str) and error.strip():
+        return one_line(error)
+    return "error" if error or fields.get("ok") is False else None
 
 
 def _decode(body: bytes) -> str:
+    """Text in the encoding its first bytes show (RFC 8259 §8.1 wants UTF-8), else Latin-1, which never fails."""
     try:
-        return body.decode("utf-8-sig")
+        return body.decode(json.detect_encoding(body))
     except UnicodeDecodeError:
         return body.decode("latin-1")
 
 
-def _fields(text: str) -> dict[str, Any] | None:
-    """The reply as an object: JSON, or else form-encoded (RFC 6749 has both kinds in the wild)."""
-    stripped = text.strip()
-    if stripped.startswith(("{", "[", '"')) or stripped in ("null", "true", "false"):
+def _fields(text: str) -> dict[str, Any]:
+    """The reply as an object: JSON, or else form-encoded, since both kinds are met; empty when it is neither."""
+    stripped = text.strip().strip("\ufeff")
+    if stripped.startswith("{"):
         try:
-            found = json.loads(stripped)
+            found = json.loads(stripped, object_pairs_hook=_object, strict=False)
         except (ValueError, RecursionError):
-            return None
-        return found if isinstance(found, dict) else None
-    if "=" not in stripped or stripped.startswith("<"):
-        return None
-    pairs = dict(parse_qsl(stripped, max_num_fields=DEEPEST))
-    return pairs if "access_token" in pairs or "error" in pairs else None
+            return {}
+        return found if isinstance(found, dict) else {}
+    if "=" not in stripped or stripped.startswith(("<", "[", '"')):
+        return {}
+    pairs = dict(parse_qsl(stripped))
+    return pairs if "access_token" in pairs or "error" in pairs else {}
 
 
-def _class_of(code: str | None, status: int) -> FailureClass:
-    known = BY_CODE.get((code or "").lower())
-    if known is not None:
-        return known
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The last of several equal names counts, as in most parsers, except that nothing does not erase something."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name not in found or value not in (None, ""):
+            found[name] = value
+    return found
+
+
+def _refused(answer: _Answer) -> OAuthFailure:
+    """The failure in an error reply."""
+    code = error_code(answer.fields) or ""
+    if answer.holds_a_new_token:
+        words = "The reply is an error and holds a token all the same, so it is kept and not used."
+        return answer.failure(FailureClass.REPLY_UNUSABLE, words, code)
+    kind = _class_of(code, answer.status, bool(answer.fields))
+    shown = scrub(code, answer.hidden, LONGEST_CODE)
+    how = f"with status {answer.status}" + (f" and the error {shown}" if shown else "")
+    hint = " A token endpoint does not redirect; check its address." if 300 <= answer.status < 400 else ""
+    return answer.failure(kind, f"{kind.title}: it answered {how}.{hint}", code)
+
+
+def _class_of(code: str, status: int, is_object: bool) -> FailureClass:
+    """By the error code; else by status, where a page that is no object was hardly written by a token endpoint.
+
+    A server in trouble is not believed: what it says with a 5xx never ends a grant.
+    """
     if status >= 500:
         return FailureClass.PROVIDER_DOWN
-    if status in (401, 403):
-        return FailureClass.CLIENT_BAD
-    if 300 <= status < 400 or status < 200:
+    known = FailureClass.THROTTLED if status == 429 else BY_CODE.get(code.lower(), BY_STATUS.get(status))
+    if known is not None:
+        return known
+    if not is_object or not (200 <= status < 300 or status >= 400):
         return FailureClass.REPLY_UNUSABLE
-    return FailureClass.REQUEST_BAD
+    return FailureClass.CLIENT_BAD if status == 403 else FailureClass.REQUEST_BAD
 
 
-def _failure(
-    step: str,
-    kind: FailureClass,
-    status: int,
-    fields: Mapping[str, Any] | None,
-    text: str,
-    secrets: Iterable[SecretStr | None],
-    headers: Mapping[str, str],
-    now: datetime,
-) -> OAuthFailure:
-    code = error_code(fields) or ""
-    said = scrub(_said(fields) or _excerpt(text), secrets)
-    answer = f"with status {status}" + (f" and the error {scrub(code, secrets)}" if code else "")
-    hint = " A token endpoint does not redirect; check its address." if 300 <= status < 400 else ""
-    return OAuthFailure(
-        step,
-        kind,
-        f"{kind.title}: it answered {answer}.{hint}",
-        code=scrub(code, secrets, 100),
-        provider_said=said,
-        status=status,
-        retry_after=retry_after(headers, now),
-        raw=SecretStr(text),
-    )
-
-
-def _said(fields: Mapping[str, Any] | None) -> str:
+def _said(fields: Mapping[str, Any]) -> str:
     """The provider's own explanation, wherever it put it."""
-    if not fields:
-        return ""
     error = fields.get("error")
     nested = error if isinstance(error, Mapping) else {}
     parts = [fields.get("error_description"), fields.get("error_hint"), nested.get("message"), fields.get("message")]
-    return " ".join(str(part) for part in parts if isinstance(part, str) and part)
+    return " ".join(part for part in parts if isinstance(part, str) and part)
 
 
-def _excerpt(text: str) -> str:
-    """The first words of a reply without an explanation; pages lose their tags."""
-    if text.lstrip().startswith("{"):
+def _excerpt(text: str, hidden: Iterable[SecretStr | None]) -> str:
+    """The first words of a page without an explanation: tags left out, and whatever may be a token we cannot read."""
+    if text.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')):
         return ""
-    return " ".join(re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE).split())[
-        :300
-    ]
+    words: list[str] = []
+    shown = True
+    for piece in re.split(r"(<[^<>]*>)", scrub(text, hidden, LONGEST_EXCERPT * 16)):
+        if tag := re.match(r"<(/?)(script|style)\b", piece, re.IGNORECASE):
+            shown = bool(tag[1])
+        elif shown and not piece.startswith("<"):
+            words += piece.split()
+    excerpt = LONG_RUN.sub(STARS, " ".join(words))
+    return re.sub(r"(?i)\b(access_token|refresh_token|id_token)=\S*", rf"\1={STARS}", excerpt)[:LONGEST_EXCERPT]
 
 
-def _token(
-    fields: Mapping[str, Any] | None,
-    text: str,
-    received_at: datetime,
-    step: str,
-    status: int,
-    secrets: Iterable[SecretStr | None],
-    renewable: bool,
-) -> TokenReply:
-    access = fields.get("access_token") if fields else None
-    if not fields or not isinstance(access, str) or not PRINTABLE.fullmatch(access):
-        said = scrub(_said(fields) or _excerpt(text), secrets)
-        words = "The reply holds no access token." if not access else "The access token in the reply cannot be sent."
-        raise OAuthFailure(
-            step, FailureClass.REPLY_UNUSABLE, words, provider_said=said, status=status, raw=SecretStr(text)
-        )
-    kind = fields.get("token_type")
-    if kind not in (None, "") and (not isinstance(kind, str) or kind.lower() != "bearer"):
-        name = scrub(str(kind), secrets, 40)
-        words = f"The reply holds a token of the type {name}; only Bearer tokens can be used."
-        raise OAuthFailure(
-            step, FailureClass.REPLY_UNUSABLE, words, code="token_type", status=status, raw=SecretStr(text)
-        )
-    renewed = fields.get("refresh_token")
-    refresh = SecretStr(renewed) if isinstance(renewed, str) and PRINTABLE.fullmatch(renewed) else None
-    scope = fields.get("scope")
-    lifetime, rung = _lifetime(fields, access, received_at, renewable or refresh is not None)
+def _token(answer: _Answer, renewable: bool) -> TokenReply:
+    """The token of a successful reply, if it is one that can be sent."""
+    fields = answer.fields
+    access = fields.get("access_token")
+    if not isinstance(access, str) or not PRINTABLE.fullmatch(access):
+        words = "The access token in the reply cannot be sent." if access else "The reply holds no access token."
+        raise answer.failure(FailureClass.REPLY_UNUSABLE, words)
+    kind = fields.get("token_type", "")
+    # A null is no missing type: it says that there is one and names none (TK-03).
+    if not isinstance(kind, str) or kind.strip().lower() not in ("", "bearer"):
+        name = f" called {scrub(kind, answer.hidden, LONGEST_TYPE)}" if isinstance(kind, str) else " without a name"
+        words = f"The reply holds a token of a type{name}; only Bearer tokens can be used."
+        raise answer.failure(FailureClass.REPLY_UNUSABLE, words, "token_type")
+    refresh = _refresh_token(fields.get("refresh_token"))
+    lifetime, rung = ladder(fields, access, answer.received_at, renewable or refresh is not None)
     return TokenReply(
         access_token=SecretStr(access),
         refresh_token=refresh,
         token_type="Bearer",
-        scope=one_line(scope)[:LONGEST_SCOPE] if isinstance(scope, str) else None,
+        scope=_scope(fields.get("scope")),
         lifetime=lifetime,
         lifetime_rung=rung,
-        raw=SecretStr(text),
+        raw=SecretStr(answer.text),
     )
 
 
-LONGEST_SCOPE = 8192
-
-
-def _lifetime(
-    fields: Mapping[str, Any], access_token: str, received_at: datetime, renewable: bool
-) -> tuple[float | None, LifetimeRung]:
-    """The ladder: the reply, a JWT's `exp`, a default where a refresh is possible, else unknown."""
-    said = seconds(fields.get("expires_in"))
-    if said is not None:
-        return said, LifetimeRung.REPLY
-    expires = _jwt_expiry(access_token)
-    if expires is not None and expires > received_at.timestamp():
-        return min(expires - received_at.timestamp(), LONGEST_LIFETIME), LifetimeRung.JWT
-    if renewable:
-        return DEFAULT_LIFETIME, LifetimeRung.DEFAULT
-    return None, LifetimeRung.UNKNOWN
-
-
-def _jwt_expiry(access_token: str) -> float | None:
-    """`exp` of a JWT access token (RFC 9068 §2.2), unverified: it only times the refresh."""
-    parts = access_token.split(".")
-    if len(parts) != 3:
+def _refresh_token(value: Any) -> SecretStr | None:
+    """A refresh token to keep; it travels form-encoded, so any text that can be encoded will do."""
+    if not isinstance(value, str) or not value.strip():
         return None
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (ValueError, binascii.Error, RecursionError):
-        return None
-    return seconds_since_epoch(claims.get("exp")) if isinstance(claims, dict) else None
+    return None if any("\ud800" <= char <= "\udfff" for char in value) else SecretStr(value)
 
 
-def seconds_since_epoch(value: Any) -> float | None:
-    """A NumericDate (RFC 7519 §2), or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+def _scope(value: Any) -> str | None:
+    """Scope as granted, in one line; a list is joined as RFC 6749 §3.3 writes it. None when nothing is said."""
+    if isinstance(value, list):
+        value = " ".join(part for part in value if isinstance(part, str))
+    return one_line(value)[:LONGEST_SCOPE] or None if isinstance(value, str) else None

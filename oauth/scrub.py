@@ -3,22 +3,51 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
 from pydantic import SecretStr
 
 LONGEST = 2048
+READ_AHEAD = 4
+"""How much more than shown is read: blanks are folded and secrets shrink to stars."""
 SHORTEST_SECRET = 4
+SHORTEST_FRAGMENT = 8
 STARS = "•••"
 
 
 def scrub(text: str, secrets: Iterable[SecretStr | None], limit: int = LONGEST) -> str:
-    """`text` with every secret starred in each form it may be echoed in, and control characters escaped (LG-05)."""
-    for form in sorted(_forms(secrets), key=len, reverse=True):
-        text = text.replace(form, STARS)
-    return one_line(text)[:limit]
+    """`text` with every secret starred in each form it may be echoed in, and control characters escaped (LG-05).
+
+    Of a long text only the beginning is read, and its own end given up: a secret cut in half is not found.
+    """
+    hidden = forms(secrets)
+    longest = len(hidden[0]) if hidden else 1
+    head = limit * READ_AHEAD + longest
+    starred = star(text[:head], hidden)
+    return one_line(starred if len(text) <= head else starred[:-longest])[:limit]
+
+
+def forms(secrets: Iterable[SecretStr | None]) -> list[str]:
+    """Every form in which the secrets may be echoed, the longest first."""
+    found: set[str] = set()
+    for secret in secrets:
+        value = secret.get_secret_value() if secret else ""
+        if len(value) >= SHORTEST_SECRET:
+            found.update(_forms(value))
+    return sorted(found, key=len, reverse=True)
+
+
+def star(text: str, hidden: Iterable[str]) -> str:
+    r"""`text` with each of `hidden` (see `forms`) starred and nothing else changed; case does not matter.
+
+    `%c3` and `%C3`, `\u00e9` and `\u00E9` are the same echo, so case is not compared.
+    """
+    pattern = "|".join(re.escape(form) for form in hidden)
+    return re.sub(pattern, STARS, text, flags=re.IGNORECASE) if pattern else text
 
 
 def one_line(text: str) -> str:
@@ -27,13 +56,34 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in folded)
 
 
-def _forms(secrets: Iterable[SecretStr | None]) -> set[str]:
-    forms: set[str] = set()
-    for secret in secrets:
-        value = secret.get_secret_value() if secret else ""
-        if len(value) < SHORTEST_SECRET:
-            continue
-        encoded = base64.b64encode(value.encode()).decode()
-        forms |= {value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1], value.encode().hex()}
-        forms |= {encoded, encoded.rstrip("="), base64.urlsafe_b64encode(value.encode()).decode().rstrip("=")}
-    return forms
+def _forms(value: str) -> Iterator[str]:
+    """Raw, folded, URL-, JSON-, HTML- and hex-encoded, and base64 wherever in a longer text it may begin."""
+    data = value.encode("utf-8", "surrogatepass")
+    yield value
+    folded = one_line(value)
+    if len(folded) >= SHORTEST_SECRET:
+        yield folded
+    yield quote(data, safe="")
+    yield quote(data)
+    yield quote_plus(data)
+    for text in (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]):
+        yield text
+        yield text.replace("/", "\\/")
+    yield html.escape(value)
+    yield html.escape(value, quote=False)
+    yield data.hex()
+    yield from _base64_forms(data)
+
+
+def _base64_forms(data: bytes) -> Iterator[str]:
+    """Base64 of `data` alone, and what of it shows at each of the three offsets within something longer."""
+    yield base64.b64encode(data).decode().rstrip("=")
+    yield base64.urlsafe_b64encode(data).decode().rstrip("=")
+    for offset in range(3):
+        whole = bytes(offset) + data
+        start = -(-offset * 8 // 6)
+        end = len(whole) * 8 // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            fragment = encode(whole).decode()[start:end]
+            if len(fragment) >= SHORTEST_FRAGMENT:
+                yield fragment

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 
+from authlib.common.urls import add_params_to_uri
 from authlib.oauth2.client import OAuth2Client
 from pydantic import SecretStr
 
 import outbound
 from oauth import reply
 from oauth.client_auth import AUTHENTICATORS, candidates
+from oauth.grants import GRANTS, extra
 from oauth.vocabulary import ClientAuthMethod, FailureClass, GrantType, OAuthFailure, Registration, TokenReply
 from outbound import Limits
 
 HEADERS = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
+SENT_SECRETS = ("refresh_token", "code", "code_verifier", "token")
+
+T = TypeVar("T")
 
 
 class TokenClient(OAuth2Client):
-    """One registration's client: Authlib builds the request, `outbound` sends it, `oauth.reply` reads the answer."""
+    """One registration's client: Authlib authenticates it, `outbound` sends, `oauth.reply` reads the answer."""
 
     def __init__(
         self,
@@ -55,15 +62,44 @@ class TokenClient(OAuth2Client):
     def __exit__(self, *_error: object) -> None:
         """Nothing to close: connections belong to `outbound`."""
 
+    def create_authorization_url(
+        self, url: str, /, state: str | None = None, code_verifier: str | None = None, **params: Any
+    ) -> tuple[str, str]:
+        """The authorization request (RFC 6749 §4.1.1) and its state.
+
+        The registration's own parameters go into the address first: as keyword arguments a name such as
+        `url` would collide with Authlib's own.
+        """
+        own = GRANTS[self._registration.grant_type].authorization_params(self._registration)
+        url = add_params_to_uri(url, [(name, value) for name, value in own.items() if name not in params])
+        address, state = super().create_authorization_url(url, state=state, code_verifier=code_verifier, **params)
+        return address, state
+
     async def obtain(self, params: Mapping[str, str]) -> TokenReply:
         """A token for `params` (`grant_type` included), trying client authentication as configured.
 
         Raises OAuthFailure. Only `invalid_client` leads to another method: any other answer is final.
         """
+        return await self._negotiate(lambda method: self._obtain(params, method))
+
+    async def revoke(self, token: SecretStr, hint: str) -> None:
+        """Tell the provider to forget `token` (RFC 7009). Raises OAuthFailure."""
+        params = {"token": token.get_secret_value(), "token_type_hint": hint}
+        await self._negotiate(lambda method: self._revoke(params, method))
+
+    def fetch_token(self, url: str | None = None, **params: Any) -> dict[str, Any]:
+        """Authlib's entry for the callback; the reply travels under `reply`."""
+        own = {"grant_type": "authorization_code", "redirect_uri": self.redirect_uri, **params}
+        own.pop("state", None)
+        given = {name: value for name, value in own.items() if value}
+        return {"reply": self._http.run(self.obtain({**extra(self._registration.token_params), **given}))}
+
+    async def _negotiate(self, attempt: Callable[[ClientAuthMethod], Awaitable[T]]) -> T:
+        """The first method's answer, or the next one's as long as the client is not recognised."""
         refused: OAuthFailure | None = None
         for method in candidates(self._registration, self._worked):
             try:
-                return await self._obtain(params, method)
+                return await attempt(method)
             except OAuthFailure as failure:
                 if failure.failure_class is not FailureClass.CLIENT_BAD or failure.code == "unauthorized_client":
                     raise
@@ -71,54 +107,46 @@ class TokenClient(OAuth2Client):
         assert refused is not None
         raise refused
 
-    def fetch_token(self, url: str | None = None, **params: Any) -> dict[str, Any]:
-        """Authlib's entry for the callback; the reply travels under `reply`."""
-        params = {**self._registration.token_params, "grant_type": "authorization_code", **params}
-        params.pop("state", None)
-        return {"reply": self._http.run(self.obtain(params))}
-
     async def _obtain(self, params: Mapping[str, str], method: ClientAuthMethod) -> TokenReply:
-        rest = {name: value for name, value in params.items() if name != "grant_type"}
-        body = self._prepare_token_endpoint_body("", params["grant_type"], **rest)
-        endpoint = self._registration.token_endpoint
-        url, headers, body = self.client_auth(method.value).prepare("POST", endpoint, dict(HEADERS), body)
-        answer = await self._send(url, headers, body)
+        answer, secrets = await self._post(self._registration.token_endpoint, params, method)
         parsed = reply.parse(
             answer.status,
             answer.headers,
             answer.body,
             received_at=datetime.now(UTC),
-            secrets=self._secrets(params),
+            secrets=secrets,
             step=self._step,
             renewable=self._registration.grant_type is GrantType.CLIENT_CREDENTIALS or "refresh_token" in params,
         )
-        return TokenReply(**{**parsed.__dict__, "auth_method": method})
+        return replace(parsed, auth_method=method)
 
-    async def revoke(self, token: SecretStr, hint: str) -> None:
-        """Tell the provider to forget `token` (RFC 7009). Raises OAuthFailure."""
-        method = next(candidates(self._registration, self._worked))
-        body = self._prepare_token_endpoint_body("", "", token=token.get_secret_value(), token_type_hint=hint)
-        endpoint = self._registration.revocation_endpoint
-        url, headers, body = self.client_auth(method.value).prepare("POST", endpoint, dict(HEADERS), body)
-        answer = await self._send(url, headers, body)
-        if answer.status >= 400:
-            raise OAuthFailure(
-                self._step,
-                FailureClass.PROVIDER_DOWN if answer.status >= 500 else FailureClass.REQUEST_BAD,
-                f"The revocation endpoint answered with status {answer.status}.",
-                status=answer.status,
+    async def _revoke(self, params: Mapping[str, str], method: ClientAuthMethod) -> None:
+        answer, secrets = await self._post(self._registration.revocation_endpoint, params, method)
+        if not 200 <= answer.status < 300:
+            raise reply.refusal(
+                answer.status,
+                answer.headers,
+                answer.body,
+                received_at=datetime.now(UTC),
+                secrets=secrets,
+                step=self._step,
             )
 
-    async def _send(self, url: str, headers: dict[str, str], body: str) -> outbound.Reply:
+    async def _post(
+        self, endpoint: str, params: Mapping[str, str], method: ClientAuthMethod
+    ) -> tuple[outbound.Reply, list[SecretStr | None]]:
+        """The answer, and what its words must not repeat."""
+        authentication = self.client_auth(method.value)
+        url, headers, body = authentication.prepare("POST", endpoint, dict(HEADERS), urlencode(params))
+        secrets = [self._registration.client_secret]
+        secrets += [SecretStr(params[name]) for name in SENT_SECRETS if params.get(name)]
+        if "Authorization" in headers:
+            secrets.append(SecretStr(headers["Authorization"].removeprefix("Basic ")))
         try:
-            return await self._http.send("POST", url, headers=headers, body=body.encode(), limits=self._limits)
+            answer = await self._http.send("POST", url, headers=headers, body=body.encode(), limits=self._limits)
         except outbound.OutboundFailure as failure:
             raise OAuthFailure(self._step, sort(failure), str(failure)) from None
-
-    def _secrets(self, params: Mapping[str, str]) -> list[SecretStr | None]:
-        """What the provider might echo and nobody should read."""
-        sent = (params.get(name) for name in ("refresh_token", "code", "code_verifier"))
-        return [self._registration.client_secret, *(SecretStr(value) for value in sent if value)]
+        return answer, secrets
 
 
 async def request_token(
@@ -138,8 +166,6 @@ def sort(failure: outbound.OutboundFailure) -> FailureClass:
     """The class of a failure below the protocol; whatever may have arrived is unknown, not failed."""
     if isinstance(failure, outbound.CertificateProblem):
         return FailureClass.CERTIFICATE
-    if isinstance(failure, outbound.BadAddress | outbound.Blocked):
+    if isinstance(failure, outbound.BadRequest | outbound.Blocked):
         return FailureClass.LOCAL
-    if isinstance(failure, outbound.TooLarge):
-        return FailureClass.REPLY_UNUSABLE
     return FailureClass.UNKNOWN if failure.maybe_sent else FailureClass.PROVIDER_DOWN

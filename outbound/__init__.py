@@ -4,9 +4,11 @@ Knows nothing of OAuth, Flask or SQL.
 """
 
 from outbound.addresses import Policy, check_url, origin
-from outbound.client import Client, Limits, Reply
+from outbound.calls import Limits, Reply
+from outbound.client import Client
 from outbound.failures import (
     BadAddress,
+    BadRequest,
     Blocked,
     CertificateProblem,
     OutboundFailure,
@@ -20,6 +22,7 @@ from outbound.headers import BadHeader, check_header
 __all__ = [
     "BadAddress",
     "BadHeader",
+    "BadRequest",
     "Blocked",
     "CertificateProblem",
     "Client",

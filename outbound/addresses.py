@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
+import unicodedata
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,6 +19,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 HOST_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 LONGEST_URL = 4096
+LONGEST_HOST = 253
 
 # IANA IPv4 and IPv6 Special-Purpose Address Registries, multicast, and addresses that clouds use for
 # metadata. `ipaddress.is_global` is not used: it lets a third of these pass on Python 3.11.
@@ -71,7 +74,7 @@ class Policy:
         number = ipaddress.ip_address(address.partition("%")[0])
         if any(number in network for network in self.networks if network.version == number.version):
             return
-        if is_special(number):
+        if is_special(number) or is_own(number):
             raise Blocked(host, _blocked(host))
 
 
@@ -83,6 +86,17 @@ def is_special(address: Address) -> bool:
         low = int(address) & 0xFFFFFFFFFFFFFFFF
         return low >> 32 in ISATAP and is_special(ipaddress.IPv4Address(low & 0xFFFFFFFF))
     return False
+
+
+def is_own(address: Address) -> bool:
+    """Whether this very machine has the address: only then can a socket be bound to it."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
 
 
 def check_url(url: str, policy: Policy) -> str:
@@ -132,6 +146,8 @@ def _split(url: str) -> SplitResult:
         _ = parts.hostname, parts.username
     except ValueError:
         raise BadAddress("", "This is not a complete address such as https://api.example.com/orders.") from None
+    if "%" in parts.netloc:
+        raise BadAddress("", "The host name in this address is not valid.")
     if not parts.scheme or not parts.hostname:
         raise BadAddress("", "Enter the whole address, starting with https://")
     return parts
@@ -149,19 +165,30 @@ def _check_scheme(parts: SplitResult, host: str, port: int, policy: Policy) -> N
 
 def _literal(host: str) -> Address | None:
     try:
-        return ipaddress.ip_address(host.partition("%")[0])
+        return ipaddress.ip_address(host)
     except ValueError:
         return None
 
 
 def _check_name(host: str) -> None:
     labels = host.removesuffix(".").split(".")
-    if not all(HOST_LABEL.fullmatch(label) for label in labels):
+    if len(host) > LONGEST_HOST or not all(HOST_LABEL.fullmatch(label) and not _is_odd(label) for label in labels):
         raise BadAddress(host, "The host name in this address is not valid.")
     if re.fullmatch(r"(0x[0-9a-f]*|[0-9]+)", labels[-1]):
         raise BadAddress(host, "Write a host name, or an address in its usual form such as 192.0.2.10.")
     if len(labels) < 2 or labels[-1] in ("localhost", "local", "internal", "localdomain", "onion", "arpa"):
         raise Blocked(host, _blocked(host))
+
+
+def _is_odd(label: str) -> bool:
+    """Whether an international label hides something: no Punycode, plain ASCII, or other letters than shown."""
+    if not label.startswith("xn--"):
+        return False
+    try:
+        letters = label[4:].encode().decode("punycode")
+    except UnicodeError:
+        return True
+    return letters.isascii() or unicodedata.normalize("NFKC", letters.lower()) != letters
 
 
 def _blocked(host: str) -> str:

@@ -3,71 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
+import functools
 import os
 import socket
-import threading
 import time
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from outbound.addresses import Policy, check_url, origin
+from outbound import redirects as following
+from outbound.addresses import Policy, check_url
+from outbound.calls import Limits, Reply
 from outbound.failures import (
+    BadAddress,
     Blocked,
     CertificateProblem,
     OutboundFailure,
-    RedirectRefused,
     Timeout,
     TooLarge,
     Unreachable,
 )
+from outbound.headers import check_sendable
+from outbound.loop import LoopThread
 
 T = TypeVar("T")
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-REDIRECTS = frozenset({301, 302, 303, 307, 308})
-MOST_REDIRECTS = 3
-SECRET_HEADERS = frozenset({"authorization", "cookie", "x-api-key", "api-key"})
 CHUNK = 64 * 1024
-CLOSING_SECONDS = 5
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of one call."""
-
-    deadline: float
-    """Seconds for everything: name, connection, sending, reading."""
-    connect: float
-    """Seconds of it for the connection."""
-    max_bytes: int
-    """Bytes of the body, after decompression."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What came back. `headers` compare without case; `elapsed` is in seconds."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    url: str
-    elapsed: float
-    charset: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The body as text; undecodable bytes become replacement characters."""
-        try:
-            return self.body.decode(self.charset or "utf-8-sig", "replace")
-        except LookupError:
-            return self.body.decode("utf-8-sig", "replace")
+IDLE_SECONDS = 4
+"""How long an idle connection is kept: less than servers commonly do, lest a request meet a closing one."""
+LOOKUPS = 64
+"""Names looked up at once, in threads of their own: a slow name server holds nobody else up."""
 
 
 class GuardedResolver(AbstractResolver):
@@ -101,9 +72,17 @@ class GuardedResolver(AbstractResolver):
 
 async def lookup(host: str, port: int) -> list[tuple[int, str]]:
     """(family, address) pairs from the system's resolver: the network edge that tests replace."""
-    loop = asyncio.get_running_loop()
-    infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    ask = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    try:
+        infos = await asyncio.get_running_loop().run_in_executor(_lookup_threads(os.getpid()), ask)
+    except UnicodeError:
+        raise OSError("no such name") from None
     return [(int(family), str(address[0])) for family, _type, _proto, _name, address in infos]
+
+
+@functools.cache
+def _lookup_threads(_process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
 
 
 class Client:
@@ -113,10 +92,8 @@ class Client:
         """Open nothing yet."""
         self.policy = policy
         self._user_agent = user_agent
-        self._lock = threading.Lock()
-        self._owner = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._thread = LoopThread(self._let_go, self._finish)
 
     async def send(
         self,
@@ -135,7 +112,7 @@ class Client:
         started = time.monotonic()
         try:
             async with asyncio.timeout(limits.deadline):
-                return await self._follow(method, url, headers, body, limits, min(redirects, MOST_REDIRECTS), started)
+                return await self._follow(method, url, headers, body, limits, min(redirects, following.MOST), started)
         except TimeoutError:
             host = urlsplit(url).hostname or ""
             words = f"{host} did not finish answering within {limits.deadline:g} seconds."
@@ -156,41 +133,27 @@ class Client:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run `coroutine` on the client's loop and wait for it; it is cancelled if the caller is interrupted."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._running_loop())
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        return self._thread.run(coroutine)
 
     def close(self) -> None:
         """Close connections and end the loop's thread."""
-        with self._lock:
-            loop, session = self._loop, self._session
-            mine = self._owner == os.getpid()
-            self._loop = self._session = None
-            atexit.unregister(self.close)
-        if loop is None or not mine:
-            return
-        if session is not None:
-            asyncio.run_coroutine_threadsafe(session.close(), loop).result(CLOSING_SECONDS)
-        loop.call_soon_threadsafe(loop.stop)
+        self._thread.close()
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        """The loop's thread, started on first use and again after a fork, which takes no thread along."""
-        with self._lock:
-            if self._loop is None or self._owner != os.getpid():
-                self._loop, self._session, self._owner = asyncio.new_event_loop(), None, os.getpid()
-                threading.Thread(target=_serve, args=(self._loop,), name="outbound", daemon=True).start()
-                atexit.register(self.close)
-            return self._loop
+    def _let_go(self) -> object:
+        session, self._session = self._session, None
+        return session
+
+    async def _finish(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     def _pool(self) -> aiohttp.ClientSession:
         """The session, made on the loop: connections kept, no cookies, no proxies from the environment."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    resolver=GuardedResolver(self.policy), use_dns_cache=False, limit=0, enable_cleanup_closed=True
+                    resolver=GuardedResolver(self.policy), use_dns_cache=False, limit=0, keepalive_timeout=IDLE_SECONDS
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
@@ -213,48 +176,47 @@ class Client:
     ) -> Reply:
         while True:
             reply = await self._once(method, check_url(url, self.policy), headers, body, limits, started)
-            if reply.status not in REDIRECTS or redirects == 0 or "location" not in reply.headers:
+            if reply.status not in following.FOLLOWED or redirects == 0 or "location" not in reply.headers:
                 return reply
             redirects -= 1
-            target = urljoin(url, reply.headers["location"])
-            method, body = _after_redirect(method, url, target, body, reply.status)
-            if not _same_origin(url, target):
-                headers = {name: value for name, value in headers.items() if name.lower() not in SECRET_HEADERS}
+            target = following.target_of(url, reply.headers["location"], self.policy)
+            method, headers, body = following.next_request(method, headers, body, reply.status, url, target)
             url = target
 
     async def _once(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limits: Limits, started: float
     ) -> Reply:
-        host = urlsplit(url).hostname or ""
-        connected = False
+        target = _parsed(url)
+        host = target.raw_host or ""
+        for name, value in headers.items():
+            check_sendable(host, name, value)
         try:
             async with self._pool().request(
                 method,
-                URL(url, encoded=True),
+                target,
                 headers=dict(headers),
                 data=body,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, connect=limits.connect, sock_connect=limits.connect),
             ) as response:
-                connected = True
                 content = await _read(response, host, limits.max_bytes)
-                return Reply(
-                    response.status, response.headers, content, url, time.monotonic() - started, response.charset
-                )
+                elapsed = time.monotonic() - started
+                return Reply(response.status, response.headers, content, url, elapsed, response.charset)
         except aiohttp.ClientError as error:
-            raise _sorted(error, host, connected) from None
-        except OSError as error:
-            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ServerTimeoutError):
-                raise
-            raise Unreachable(host, f"{host} cannot be reached.", maybe_sent=connected) from None
+            raise _sorted(error, host) from None
+        except TimeoutError:
+            raise
+        except OSError:
+            raise Unreachable(host, f"{host} cannot be reached.", maybe_sent=True) from None
 
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    """The loop's thread: runs until the client is closed, then gives the loop's own sockets back."""
-    try:
-        loop.run_forever()
-    finally:
-        loop.close()
+def _parsed(url: str) -> URL:
+    """The address as aiohttp reads it, which must be as it was checked."""
+    target, checked = URL(url, encoded=True), urlsplit(url)
+    port = checked.port or {"https": 443, "http": 80}.get(checked.scheme)
+    if (target.scheme, (target.raw_host or "").lower(), target.port) != (checked.scheme, checked.hostname, port):
+        raise BadAddress(checked.hostname or "", "This address can be read in two ways.")
+    return target
 
 
 async def _read(response: aiohttp.ClientResponse, host: str, most: int) -> bytes:
@@ -267,7 +229,7 @@ async def _read(response: aiohttp.ClientResponse, host: str, most: int) -> bytes
     return bytes(content)
 
 
-def _sorted(error: aiohttp.ClientError, host: str, connected: bool) -> OutboundFailure:
+def _sorted(error: aiohttp.ClientError, host: str) -> OutboundFailure:
     """One of ours for one of aiohttp's; a refusal raised inside the resolver comes out as it went in."""
     inner: BaseException | None = error
     while inner is not None:
@@ -280,18 +242,3 @@ def _sorted(error: aiohttp.ClientError, host: str, connected: bool) -> OutboundF
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return Unreachable(host, f"{host} cannot be reached.")
     return Unreachable(host, f"{host} broke off the connection or sent something that is not HTTP.", maybe_sent=True)
-
-
-def _same_origin(one: str, other: str) -> bool:
-    return (urlsplit(one).scheme, origin(one)) == (urlsplit(other).scheme, origin(other))
-
-
-def _after_redirect(method: str, url: str, target: str, body: bytes | None, status: int) -> tuple[str, bytes | None]:
-    """Method and body for the next hop; a body never travels to another origin."""
-    if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
-        raise RedirectRefused(urlsplit(url).hostname or "", "A redirect from https to http was not followed.")
-    if status in (307, 308):
-        if body is not None and not _same_origin(url, target):
-            raise RedirectRefused(urlsplit(url).hostname or "", "A redirect would send the request's body elsewhere.")
-        return method, body
-    return ("HEAD" if method == "HEAD" else "GET"), None

@@ -17,8 +17,12 @@ class OutboundFailure(Exception):
             self.maybe_sent = maybe_sent
 
 
-class BadAddress(OutboundFailure):
-    """The URL itself is unusable; the message says what to change."""
+class BadRequest(OutboundFailure):
+    """The request itself is unusable; the message says what to change."""
+
+
+class BadAddress(BadRequest):
+    """The URL is unusable."""
 
 
 class Blocked(OutboundFailure):

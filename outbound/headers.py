@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
+from outbound.failures import BadRequest
+
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-FORBIDDEN = frozenset(
-    "host content-length transfer-encoding connection keep-alive te trailer upgrade expect via forwarded "
-    "authorization cookie cookie2 set-cookie accept-encoding metadata metadata-flavor "
+FRAMING = frozenset("host content-length transfer-encoding connection keep-alive te trailer upgrade expect".split())
+"""What would change where a request goes or where it ends: not even our own code sets these."""
+FORBIDDEN = FRAMING | frozenset(
+    "via forwarded authorization cookie cookie2 set-cookie accept-encoding metadata metadata-flavor "
     "x-forwarded-for x-forwarded-host x-forwarded-proto x-real-ip".split()
 )
 FORBIDDEN_STARTS = ("proxy-", "sec-", "x-aws-ec2-metadata", "x-google-metadata", "x-metadata", "x-http-method")
@@ -23,6 +26,20 @@ def check_header(name: str, value: str) -> None:
         raise BadHeader("A header name holds letters, digits and hyphens only.")
     if name.lower() in FORBIDDEN or name.lower().startswith(FORBIDDEN_STARTS):
         raise BadHeader(f"{name} is set by Cardkey itself and cannot be given here.")
+    _check_value(value)
+
+
+def check_sendable(host: str, name: str, value: str) -> None:
+    """The last look at a header before it leaves for `host`, wherever it came from. Raises BadRequest."""
+    if not TOKEN.fullmatch(name) or name.lower() in FRAMING:
+        raise BadRequest(host, "A header of this request has a name that cannot be sent.")
+    try:
+        _check_value(value)
+    except BadHeader as problem:
+        raise BadRequest(host, f"The header {name} cannot be sent. {problem}") from None
+
+
+def _check_value(value: str) -> None:
     if any((ord(char) < 32 and char != "\t") or ord(char) == 127 for char in value):
         raise BadHeader("A header value is one line without control characters.")
     try:
