@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     """Whole call of a card's API."""
     call_bytes: int = Field(default=1024 * 1024, gt=0)
     """Largest API reply, after decompression."""
+    calls_per_card: int = Field(default=2, ge=1)
+    """Calls of one card's API at once, in each web process."""
+    calls_per_workspace: int = Field(default=8, ge=1)
+    """Calls of card APIs for one workspace at once, in each web process."""
     due_fraction: float = Field(default=0.75, gt=0, lt=1)
     """Share of a token's lifetime after which it is refreshed."""
     due_jitter: float = Field(default=0.10, ge=0, lt=0.5)

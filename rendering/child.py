@@ -17,10 +17,18 @@ from typing import Any
 
 from liquid import Environment
 from liquid.exceptions import LiquidError
+from liquid.extra.filters import JSON
 
 MOST_LOOPS = 20_000
 MOST_NAMESPACE = 2_000_000
 LENGTH_BYTES = 8
+
+
+class Shown(dict[str, Any]):
+    """A JSON object that reads as JSON when a template prints it whole, and not as Python."""
+
+    def __str__(self) -> str:
+        return json.dumps(self, ensure_ascii=False)
 
 
 class Template(Environment):
@@ -68,19 +76,23 @@ def receive(job: socket.socket) -> dict[str, Any]:
     """Read one length-prefixed JSON request."""
     with job.makefile("rb") as stream:
         size = int.from_bytes(stream.read(LENGTH_BYTES), "big")
-        request = json.loads(stream.read(size))
+        request = json.loads(stream.read(size), object_hook=Shown)
     assert isinstance(request, dict)
     return request
 
 
 def limit(limits: dict[str, float]) -> None:
-    """Memory, processor time, files and the wall clock: each ends the process from outside its own code."""
+    """Memory, processor time, files and the wall clock: each ends the process from outside its own code.
+
+    No descriptor can be opened any more, so that nothing in a template could read a file or reach a network.
+    """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, limits["wall"])
     cpu = max(1, int(limits["cpu"]))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
     memory = int(limits["memory"])
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -93,6 +105,7 @@ def environment() -> Environment:
     del made.filters["safe"]
     for tag in ("include", "render", "extends"):
         made.tags.pop(tag, None)
+    made.add_filter("json", JSON())
     return made
 
 
@@ -107,7 +120,7 @@ def render(liquid: Environment, request: dict[str, Any]) -> dict[str, Any]:
         return {"html": template.render(**scope)}
     except LiquidError as error:
         return {"problem": str(error.message if hasattr(error, "message") else error)[:300], "line": line_of(error)}
-    except (RecursionError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, OSError) as error:
         return {"problem": f"The template cannot be applied to this reply ({type(error).__name__}).", "line": None}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import outbound
 from config import Settings
@@ -10,6 +10,7 @@ from models.database import Database
 from models.types import Keyring
 from outbound import Limits
 from rendering.liquid import Renderer
+from services.slots import Slots
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Resources:
     database: Database
     http: outbound.Client
     renderer: Renderer
+    slots: Slots = field(default_factory=Slots)
+    """Who is making how many card calls in this process."""
 
     @classmethod
     def open(cls, settings: Settings) -> Resources:
