@@ -1,0 +1,1 @@
+"""Trying a card, and the frame in which the rendered card is shown."""
