@@ -210,7 +210,7 @@ class World:
             "id": uuid.uuid4(),
             "workspace_id": connection.workspace_id if connection else (workspace or self.acme).id,
             "title": f"Orders {next(self._numbers)}",
-            "hook_url": f"{base}/api/orders?email={{{{email}}}}",
+            "hook_url": f"{base}/api/orders?email={{{{customer_email}}}}",
             "authorization": CardAuthorization.OAUTH if connection else CardAuthorization.NONE,
             "connection_id": connection.id if connection else None,
             "template_content": "<h1>{{ customer.name }}</h1>",
