@@ -1,0 +1,255 @@
+"""Saving, disconnecting and deleting connections, and where a stored secret may go."""
+
+import dataclasses
+
+import pytest
+from pydantic import SecretStr
+
+from models import AuditEntry, ClientSecret, Connection, ConnectionState, Token
+from oauth.vocabulary import ClientAuthMethod, GrantType, RefreshKind
+from services import connections, leases, tokens
+from services.audit import Actor
+from services.configuration import Configuration
+from services.errors import InvalidInput, NotFound, Stale
+
+TYPED = Configuration(
+    name="Orders",
+    grant_type=GrantType.AUTHORIZATION_CODE,
+    client_id="client",
+    client_secret=SecretStr("a client secret"),
+    authorization_endpoint="https://login.example.com/authorize",
+    token_endpoint="https://login.example.com/token",
+    scope="orders.read offline",
+)
+
+
+@pytest.fixture
+def actor(world):
+    return Actor.person(world.alice)
+
+
+@pytest.fixture
+def save(resources, session, world, actor):
+    """Save a configuration that differs from the usual one in a few fields."""
+
+    def save(existing=None, **changes):
+        typed = dataclasses.replace(TYPED, **changes)
+        version = existing.version if existing else 0
+        saved = connections.save(
+            session, resources.http.policy, actor, world.acme.id, typed, existing=existing, version=version
+        )
+        return saved
+
+    return save
+
+
+def errors(save, **changes):
+    with pytest.raises(InvalidInput) as raised:
+        save(**changes)
+    return raised.value.errors
+
+
+def connected(session, world, connection):
+    """Give `connection` a grant, in the session's own words."""
+    session.commit()
+    world.authorize(connection)
+    session.expire_all()
+
+
+def test_a_new_connection_waits_to_be_authorized(save, session):
+    saved = save()
+    assert saved.state is ConnectionState.CONFIGURED
+    assert saved.refresh_kind is RefreshKind.REFRESH_TOKEN
+    assert tokens.current_token(session, saved).provider_host == "login.example.com"
+    assert leases.client_secret(session, saved).get_secret_value() == "a client secret"
+
+
+def test_every_problem_is_told_at_once_and_at_its_field(save):
+    found = errors(
+        save,
+        name="",
+        client_id="",
+        client_secret=None,
+        authorization_endpoint="",
+        token_endpoint="http://login.example.com/token",
+        scope="one\ntwo",
+        issuer="example.com",
+        token_params={"client_secret": "x"},
+    )
+    assert set(found) == {
+        "name",
+        "client_id",
+        "client_secret",
+        "authorization_endpoint",
+        "token_endpoint",
+        "scope",
+        "issuer",
+        "token_params",
+    }
+    assert found["token_endpoint"] == "Token Endpoint must start with https://"
+
+
+def test_the_authorization_endpoint_pasted_twice_is_noticed(save):
+    found = errors(save, token_endpoint=TYPED.authorization_endpoint)
+    assert "pasted twice" in found["token_endpoint"]
+
+
+def test_client_credentials_need_no_authorization_endpoint(save):
+    saved = save(grant_type=GrantType.CLIENT_CREDENTIALS, authorization_endpoint="", audience="https://api")
+    assert saved.refresh_kind is RefreshKind.REISSUE
+
+
+def test_a_public_client_needs_no_secret(save, session):
+    saved = save(client_secret=None, token_endpoint_auth_method=ClientAuthMethod.NONE)
+    assert leases.client_secret(session, saved) is None
+
+
+def test_two_connections_of_a_workspace_cannot_share_a_name(save):
+    save()
+    assert "already" in errors(save, name=" ORDERS ")["name"]
+
+
+def test_scope_and_client_id_are_kept_exactly_as_typed(save):
+    saved = save(scope=" a  b ", client_id=" id ")
+    assert (saved.scope, saved.client_id) == (" a  b ", " id ")
+
+
+def test_an_empty_secret_keeps_the_stored_one(save, session):
+    saved = save(existing=save(), client_secret=None, scope="other")
+    assert leases.client_secret(session, saved).get_secret_value() == "a client secret"
+
+
+def test_a_new_secret_replaces_the_old_one(save, session, world):
+    saved = save(existing=save(), client_secret=SecretStr("another"))
+    assert [row.connection_id for row in world.all(ClientSecret)] == [saved.id]
+    assert leases.client_secret(session, saved).get_secret_value() == "another"
+
+
+def test_saving_nothing_new_changes_nothing(save):
+    saved = save()
+    before = saved.version
+    assert save(existing=saved, client_secret=None).version == before
+
+
+def test_a_stale_form_is_refused_and_told_what_stands_now(save, resources, session, world, actor):
+    saved = save()
+    save(existing=saved, scope="theirs")
+    typed = dataclasses.replace(TYPED, scope="mine")
+    with pytest.raises(Stale) as raised:
+        connections.save(session, resources.http.policy, actor, world.acme.id, typed, existing=saved, version=1)
+    assert raised.value.current.scope == "theirs"
+
+
+@pytest.mark.parametrize("field", ["token_endpoint", "revocation_endpoint"])
+def test_a_stored_secret_does_not_follow_an_endpoint_to_another_host(save, session, world, field):
+    saved = save()
+    connected(session, world, saved)
+    found = errors(save, existing=saved, client_secret=None, **{field: "https://evil.example.com/x"})
+    assert "another host" in found["client_secret"]
+    session.rollback()
+    assert world.access_token(saved) == "at"
+
+
+@pytest.mark.parametrize("field", ["token_endpoint", "revocation_endpoint"])
+def test_moving_an_endpoint_with_the_secret_drops_the_grant(save, session, world, field):
+    saved = save()
+    connected(session, world, saved)
+    generation = world.token(saved).generation
+    save(existing=saved, **{field: "https://new.example.com/x"})
+    token = world.token(saved)
+    assert token.access_token_sealed is None
+    assert token.refresh_token_sealed is None
+    assert token.generation > generation, "a refresh in flight must not come back"
+    assert world.reread(saved).state is ConnectionState.CONFIGURED
+
+
+def test_a_revocation_endpoint_on_the_token_host_asks_for_nothing(save, session, world):
+    saved = save()
+    connected(session, world, saved)
+    save(existing=saved, client_secret=None, revocation_endpoint="https://login.example.com/revoke")
+    assert world.access_token(saved) == "at"
+
+
+def test_another_scope_keeps_the_grant_and_says_it_is_out_of_date(save, session, world):
+    saved = save()
+    connected(session, world, saved)
+    saved = save(existing=saved, client_secret=None, scope="more")
+    assert world.access_token(saved) == "at"
+    assert saved.authorization_out_of_date
+
+
+def test_a_grant_rests_while_another_client_is_configured_and_returns_with_its_own(save, session, world):
+    saved = save()
+    connected(session, world, saved)
+    other = save(existing=saved, client_id="a typo")
+    assert other.state is ConnectionState.CONFIGURED
+    assert world.token(saved).next_refresh_at is None
+    again = save(existing=other)
+    assert again.state is ConnectionState.ACTIVE
+    assert world.token(saved).next_refresh_at is not None
+
+
+def test_mending_the_secret_tries_again_without_new_consent(save, session, world):
+    saved = save()
+    connected(session, world, saved)
+    saved.state = ConnectionState.MISCONFIGURED
+    session.add(saved)
+    session.commit()
+    world.set_token(saved, next_refresh_at=None)
+    session.expire_all()
+    mended = save(existing=saved, client_secret=SecretStr("the right one"))
+    assert mended.state is ConnectionState.ACTIVE
+    assert world.token(saved).next_refresh_at is not None
+
+
+def test_disconnecting_takes_the_grant_and_tells_the_provider(resources, world, actor, provider):
+    connection = world.connection()
+    world.consent(connection)
+    said = connections.disconnect(resources, actor, connection.id)
+    assert "revoked" in said
+    assert provider.counts["revoked"] == 1
+    token = world.token(connection)
+    assert (token.access_token_sealed, token.refresh_token_sealed, token.next_refresh_at) == (None, None, None)
+    assert world.reread(connection).state is ConnectionState.DISCONNECTED
+
+
+def test_disconnecting_works_although_the_provider_is_gone(resources, world, actor, stub, stub_address):
+    connection = world.connection(
+        token_endpoint=f"http://{stub_address}/token", revocation_endpoint=f"http://{stub_address}/revoke"
+    )
+    world.authorize(connection)
+    stub.expect_request("/revoke").respond_with_data("down", status=503)
+    said = connections.disconnect(resources, actor, connection.id)
+    assert "could not be told" in said
+    assert world.token(connection).refresh_token_sealed is None
+
+
+def test_deleting_removes_every_secret_and_lets_cards_wait(resources, world, actor):
+    connection = world.connection(revocation_endpoint="")
+    world.authorize(connection)
+    card = world.card(connection=connection)
+    connections.delete(resources, actor, connection.id)
+    assert world.all(Connection) == []
+    assert world.all(Token) == []
+    assert world.all(ClientSecret) == []
+    assert world.reread(card).connection_id is None
+    assert "connection.deleted" in [entry.action for entry in world.all(AuditEntry)]
+
+
+def test_deleting_twice_is_told_as_gone(resources, world, actor):
+    connection = world.connection(revocation_endpoint="")
+    connections.delete(resources, actor, connection.id)
+    with pytest.raises(NotFound):
+        connections.delete(resources, actor, connection.id)
+
+
+def test_every_change_is_in_the_audit_trail(save, world):
+    save(existing=save(), client_secret=SecretStr("another"), token_endpoint="https://new.example.com/token")
+    actions = {entry.action for entry in world.all(AuditEntry)}
+    assert {
+        "connection.created",
+        "connection.secret_set",
+        "connection.configured",
+        "connection.host_changed",
+    } <= actions
+    assert "another" not in str([entry.detail for entry in world.all(AuditEntry)])
