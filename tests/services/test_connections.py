@@ -35,10 +35,9 @@ def save(resources, session, world, actor):
     def save(existing=None, **changes):
         typed = dataclasses.replace(TYPED, **changes)
         version = existing.version if existing else 0
-        saved = connections.save(
+        return connections.save(
             session, resources.http.policy, actor, world.acme.id, typed, existing=existing, version=version
         )
-        return saved
 
     return save
 
