@@ -17,6 +17,7 @@ import logs
 from blueprints import errors, guards, pages, web
 from blueprints.auth import routes as auth
 from blueprints.health import routes as health
+from blueprints.preview import routes as preview
 from blueprints.settings import routes as settings_pages
 from models.types import KeyringProblem
 from services.resources import Resources
@@ -50,7 +51,7 @@ def build(settings: config.Settings, resources: Resources) -> Flask:
     guards.init_app(app)
     errors.init_app(app)
     pages.init_app(app)
-    for blueprint in (auth.blueprint, settings_pages.blueprint, health.blueprint):
+    for blueprint in (auth.blueprint, settings_pages.blueprint, health.blueprint, preview.blueprint):
         app.register_blueprint(blueprint)
     commands.init_app(app)
     return app

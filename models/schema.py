@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -25,7 +26,13 @@ def pending(engine: Engine) -> bool:
     """Whether migrations are missing."""
     with engine.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
-    return current != ScriptDirectory.from_config(_config()).get_current_head()
+    return current != _head()
+
+
+@cache
+def _head() -> str | None:
+    """The newest migration this code has; read once, since the code of a process does not change."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
 
 
 def draft(engine: Engine, message: str) -> None:

@@ -14,14 +14,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, func, select
 
-from models import SHOWN_STATES, Connection, ConnectionState, Heartbeat, Token, schema
+from models import Heartbeat, Token, schema
 from models.types import utc_now
+from services import heartbeats, overview
 from services.resources import Resources
 
 REDIS_SECONDS = 1.0
 """How long a check waits for Redis."""
-SILENT_AFTER = 30.0
-"""Seconds after which a process that has not been heard of counts as gone."""
 QUEUE_NAMES = "rq:queues"
 """Where RQ lists its queues."""
 
@@ -80,10 +79,11 @@ def check_alive(resources: Resources, kind: str) -> Check:
         seen = last_seen(session, kind)
     if seen is None:
         return Check(False, f"No {kind} has ever reported: start one with flask {kind}.")
-    age = (utc_now() - seen).total_seconds()
-    if age > SILENT_AFTER:
-        return Check(False, f"The last {kind} was heard of {age:.0f} s ago: start one with flask {kind}.")
-    return Check(True, f"Heard of {max(age, 0):.0f} s ago.")
+    age = utc_now() - seen
+    words = f"The last {kind} was heard of {max(age.total_seconds(), 0):.0f} s ago"
+    if age > heartbeats.SILENT_AFTER:
+        return Check(False, f"{words}: start one with flask {kind}.")
+    return Check(True, f"{words}.")
 
 
 def last_seen(session: Session, kind: str) -> datetime | None:
@@ -125,10 +125,7 @@ class _Figures(Collector):
 
 def _connections(session: Session) -> Iterator[Metric]:
     family = GaugeMetricFamily("cardkey_connections", "Connections by the state shown.", labels=["state"])
-    counts = dict.fromkeys(SHOWN_STATES, 0)
-    for state, number in session.exec(select(Connection.state, func.count()).group_by(col(Connection.state))):
-        counts[ConnectionState(state).shown] += number
-    for shown, number in counts.items():
+    for shown, number in overview.counts(session).items():
         family.add_metric([shown], number)
     yield family
 
