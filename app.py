@@ -15,8 +15,10 @@ import config
 import embedded
 import logs
 from blueprints import errors, guards, pages, web
+from blueprints.audit import routes as audit
 from blueprints.auth import routes as auth
 from blueprints.health import routes as health
+from blueprints.members import routes as members
 from blueprints.preview import routes as preview
 from blueprints.settings import routes as settings_pages
 from models.types import KeyringProblem
@@ -51,8 +53,8 @@ def build(settings: config.Settings, resources: Resources) -> Flask:
     guards.init_app(app)
     errors.init_app(app)
     pages.init_app(app)
-    for blueprint in (auth.blueprint, settings_pages.blueprint, health.blueprint, preview.blueprint):
-        app.register_blueprint(blueprint)
+    for routes in (audit, auth, health, members, preview, settings_pages):
+        app.register_blueprint(routes.blueprint)
     commands.init_app(app)
     return app
 

@@ -1,0 +1,74 @@
+"""Audit entries as sentences: what follows the name of who acted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from models import AuditEntry
+
+SENTENCES = {
+    "card.created": "made the card {name}",
+    "card.configured": "saved the card {name}",
+    "card.deleted": "deleted the card {name}",
+    "connection.created": "made the connection {name}",
+    "connection.configured": "saved the connection {name}{changed}",
+    "connection.secret_set": "set the client secret of {name}",
+    "connection.host_added": "let the token of {name} be sent to {hosts}",
+    "connection.host_changed": "moved the {field} of {name} to another host; its secret and authorization were dropped",
+    "connection.authorize_started": "pressed Authorize on {name}",
+    "connection.authorized": "authorized {name}",
+    "connection.authorization_failed": "could not authorize {name}",
+    "connection.state_changed": "changed {name} from {from} to {to}",
+    "connection.refresh_requested": "asked for a refresh of {name}",
+    "connection.disconnected": "disconnected {name}",
+    "connection.deleted": "deleted the connection {name}",
+    "member.added": "added {email} as {role}",
+    "member.invited": "invited {email} as {role}",
+    "member.invitation_withdrawn": "withdrew the invitation of {email}",
+    "member.joined": "joined as {role}",
+    "member.role_changed": "changed the role of {email} from {before} to {after}",
+    "member.removed": "removed {email}",
+    "member.password_link_made": "made a password link for {email}",
+    "sign_in.refused": "was refused at sign-in",
+    "sign_in.succeeded": "signed in",
+    "user.password_changed": "chose a new password",
+    "user.sessions_ended": "ended sessions in other browsers",
+    "workspace.created": "made the workspace {name}",
+    "workspace.saved": "saved the workspace's settings{changed}",
+}
+ICONS = {"card": "layout-cards", "connection": "plug-connected", "member": "users", "workspace": "building"}
+
+
+class _Values(dict[str, str]):
+    """What a sentence may name; an older entry may lack some of it."""
+
+    def __missing__(self, key: str) -> str:
+        return "…"
+
+
+def sentence(entry: AuditEntry) -> str:
+    """What was done, in plain words; an action nobody described yet is told by its code."""
+    pattern = SENTENCES.get(entry.action)
+    if pattern is None:
+        subject, _dot, verb = entry.action.partition(".")
+        return f"{verb.replace('_', ' ')} ({subject.replace('_', ' ')}) {entry.subject_name}".rstrip()
+    return pattern.format_map(_values(entry.subject_name, entry.detail))
+
+
+def icon(entry: AuditEntry) -> str:
+    """The icon of what an entry is about."""
+    return ICONS.get(entry.action.partition(".")[0], "user")
+
+
+def _values(name: str, detail: Mapping[str, Any]) -> _Values:
+    values = _Values(name=name or str(detail.get("name", "…")), changed="")
+    for key, value in detail.items():
+        values[key] = ", ".join(map(_plain, value)) if isinstance(value, list) else _plain(value)
+    if detail.get("changed"):
+        values["changed"] = f": {values['changed']}"
+    return values
+
+
+def _plain(value: Any) -> str:
+    return str(value).replace("_", " ") if isinstance(value, str) and value.isidentifier() else str(value)

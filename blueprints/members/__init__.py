@@ -1,0 +1,1 @@
+"""Who belongs to the workspace: invitations, roles, removal, password links."""
