@@ -7,6 +7,8 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 
 SHORTEST = 12
 LONGEST = 200
+TELLING = 5
+"""From how many characters on the name in an e-mail address gives a password away."""
 
 _hasher = PasswordHasher()  # argon2id with the library's present parameters (RFC 9106, low memory)
 _NOBODY = _hasher.hash("nobody has this password")
@@ -38,6 +40,7 @@ def weakness(password: str, email: str = "") -> str:
         return f"Use at most {LONGEST} characters."
     if len(set(password)) < 5:
         return "This repeats the same few characters; use something longer to guess."
-    if email and email.partition("@")[0] in password.lower():
+    name = email.partition("@")[0]
+    if len(name) >= TELLING and name in password.lower():
         return "Leave your e-mail address out of the password."
     return ""
