@@ -17,6 +17,7 @@ import logs
 from blueprints import errors, guards, pages, web
 from blueprints.audit import routes as audit
 from blueprints.auth import routes as auth
+from blueprints.authorization import routes as authorization
 from blueprints.health import routes as health
 from blueprints.members import routes as members
 from blueprints.preview import routes as preview
@@ -53,8 +54,9 @@ def build(settings: config.Settings, resources: Resources) -> Flask:
     guards.init_app(app)
     errors.init_app(app)
     pages.init_app(app)
-    for routes in (audit, auth, health, members, preview, settings_pages):
+    for routes in (audit, auth, authorization, health, members, preview, settings_pages):
         app.register_blueprint(routes.blueprint)
+    csrf.exempt(authorization.callback)
     commands.init_app(app)
     return app
 
@@ -75,5 +77,6 @@ def _flask_settings(settings: config.Settings) -> dict[str, object]:
         "MAX_FORM_PARTS": 200,
         "WTF_CSRF_TIME_LIMIT": None,
         "RATELIMIT_STORAGE_URI": f"redis+{storage}" if storage.startswith("unix://") else storage,
+        "RATELIMIT_STORAGE_OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1} if settings.redis_url else {},
         "RATELIMIT_STRATEGY": "fixed-window",
     }

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, abort, current_app, g, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from blueprints.web import resources
+from blueprints import web
 
 LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+OPEN_TO_ANY_SITE = frozenset({"authorization.callback"})
 OPEN_TO_ANY_HOST = frozenset({"health.healthz", "health.readyz", "health.metrics"})
 MOST_FIELDS = 200
 BROWSER_DAYS = 400
@@ -26,13 +27,14 @@ CSP = (
 def init_app(app: Flask) -> None:
     """Put the guards before and after every request."""
     app.before_request(check_host)
+    app.before_request(check_origin)
     app.before_request(check_size)
     app.after_request(add_headers)
 
 
 def check_host() -> AnyResponse | None:
     """Serve the public host only; other local names lead to it, anything else is refused (AC-05)."""
-    public = urlsplit(resources().settings.public_url)
+    public = urlsplit(web.resources().settings.public_url)
     if request.host == public.netloc or request.endpoint in OPEN_TO_ANY_HOST:
         return None
     name = request.host.rpartition(":")[0] or request.host
@@ -41,9 +43,19 @@ def check_host() -> AnyResponse | None:
     return abort(400, "This portal is not served under that host name.")
 
 
+def check_origin() -> None:
+    """Refuse changes that another site asks for, besides the form's token (WB-01); old browsers send no Origin."""
+    if request.method in web.SAFE_METHODS or request.endpoint in OPEN_TO_ANY_SITE:
+        return
+    public = urlsplit(web.resources().settings.public_url)
+    ours = f"{public.scheme}://{public.netloc}"
+    if request.headers.get("Sec-Fetch-Site") == "cross-site" or request.headers.get("Origin", ours) != ours:
+        abort(403)
+
+
 def check_size() -> None:
     """Refuse forms with more fields than any page of ours has (WB-05)."""
-    if request.method in ("POST", "PUT", "PATCH", "DELETE") and len(request.form) > MOST_FIELDS:
+    if request.method not in web.SAFE_METHODS and sum(map(len, request.form.listvalues())) > MOST_FIELDS:
         abort(413)
 
 
@@ -58,7 +70,7 @@ def add_headers(response: Response) -> Response:
     headers.setdefault("Permissions-Policy", "camera=(), microphone=(), geolocation=()")
     if "frame-ancestors 'none'" in headers["Content-Security-Policy"]:
         headers.setdefault("X-Frame-Options", "DENY")
-    if resources().settings.is_https:
+    if web.resources().settings.is_https:
         headers.setdefault("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
     if request.endpoint != "static":
         headers.setdefault("Cache-Control", "no-store")
@@ -92,4 +104,4 @@ def keep_browser_id(response: AnyResponse) -> AnyResponse:
 
 def browser_cookie() -> str:
     """Name of the browser-id cookie, prefixed under https."""
-    return f"{'__Host-' if resources().settings.is_https else ''}cardkey_browser"
+    return f"{'__Host-' if web.resources().settings.is_https else ''}cardkey_browser"

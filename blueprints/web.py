@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -15,13 +16,18 @@ from flask import Flask, abort, current_app, flash, g, redirect, request, url_fo
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from flask_login import LoginManager, UserMixin, current_user, login_required
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 from werkzeug.wrappers import Response
 
+import logs
 from models import Record, Role, User, UserSession, Workspace
+from models.types import utc_now
 from services import members, sign_in
 from services.audit import Actor
 from services.resources import Resources
+
+log = logs.get(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,7 +99,10 @@ def actor() -> Actor:
 def load_person(token: str) -> Person | None:
     """Read who a cookie belongs to; looked up anew on every request, so that an end acts at once."""
     found = sign_in.current(db(), resources().settings, token)
-    return Person(*found, token) if found else None
+    if found is None:
+        return None
+    g.session_row = found[1]
+    return Person(*found, token)
 
 
 @login_manager.unauthorized_handler
@@ -121,6 +130,27 @@ def workspace_and_role() -> tuple[Workspace, Role] | None:
         chosen = [pair for pair in mine if pair[0].id == me().session_row.workspace_id]
         g.workspace = next(iter([*chosen, *mine]), None)
     return cast("tuple[Workspace, Role] | None", g.workspace)
+
+
+def current_role() -> Role | None:
+    """The person's role in the workspace this request is about."""
+    found = workspace_and_role()
+    return found[1] if found else None
+
+
+def target_workspace() -> Workspace:
+    """The workspace a new thing goes to: the one its form was opened in, if that is still the person's to change.
+
+    Another tab may have switched the session's workspace meanwhile.
+    """
+    try:
+        opened_in = db().get(Workspace, uuid.UUID(request.form.get("workspace_id", "")))
+    except ValueError:
+        opened_in = None
+    if opened_in is None or role_in(opened_in.id) is not Role.ADMIN:
+        return current_workspace()
+    g.workspace = (opened_in, Role.ADMIN)
+    return opened_in
 
 
 def role_in(workspace_id: uuid.UUID) -> Role | None:
@@ -162,6 +192,27 @@ def role_required(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
+def note_use() -> None:
+    """Remember that the session is in use, after the request's own work, so that idling counts from the last click."""
+    row = g.pop("session_row", None)
+    if row is None:
+        return
+    every = min(sign_in.SEEN_EVERY, timedelta(seconds=resources().settings.session_idle / 4))
+    if utc_now() - row.seen_at < every:
+        return
+    try:
+        with resources().database.session(writing=True) as session:
+            sign_in.seen(session, row, every)
+    except OperationalError as problem:
+        log.warning("session use not noted", problem=type(problem).__name__)  # the next click tries again
+
+
+def end_request(_error: BaseException | None) -> None:
+    """Give the session back, then note the use; a second session on SQLite would wait for the first."""
+    release_db()
+    note_use()
+
+
 def is_htmx() -> bool:
     """Whether htmx asks for a fragment."""
     return request.headers.get("HX-Request") == "true"
@@ -190,4 +241,4 @@ def init_app(app: Flask) -> None:
     """Attach sign-in, throttling and the request's session to the app."""
     login_manager.init_app(app)
     limiter.init_app(app)
-    app.teardown_request(lambda _error: release_db())
+    app.teardown_request(end_request)

@@ -77,7 +77,7 @@ def new_workspace(session: Session, name: str) -> Workspace:
         raise InvalidInput({"workspace_name": "Give the workspace a name."})
     if len(name) > 100:
         raise InvalidInput({"workspace_name": "Use at most 100 characters."})
-    if session.exec(select(Workspace.id).where(func.lower(Workspace.name) == name.lower())).first():
+    if session.exec(select(Workspace.id).where(func.lower(Workspace.name) == func.lower(name))).first():
         raise InvalidInput({"workspace_name": "There is a workspace of that name already."})
     workspace = Workspace(name=name)
     session.add(workspace)

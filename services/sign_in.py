@@ -73,9 +73,9 @@ def current(session: Session, settings: Settings, token: str) -> tuple[User, Use
     return session.get_one(User, row.user_id), row
 
 
-def seen(session: Session, row: UserSession) -> None:
-    """Remember that the session is in use, every few minutes at the most. Commits."""
-    if utc_now() - row.seen_at > SEEN_EVERY:
+def seen(session: Session, row: UserSession, every: timedelta = SEEN_EVERY) -> None:
+    """Remember that the session is in use, once in `every` at the most. Commits."""
+    if utc_now() - row.seen_at > every:
         statement = update(UserSession).where(col(UserSession.id) == row.id).values(seen_at=utc_now())
         session.execute(statement.execution_options(synchronize_session=False))
         session.commit()

@@ -19,7 +19,7 @@ SENTENCES = {
     "connection.authorize_started": "pressed Authorize on {name}",
     "connection.authorized": "authorized {name}",
     "connection.authorization_failed": "could not authorize {name}",
-    "connection.state_changed": "changed {name} from {from} to {to}",
+    "connection.state_changed": "{name} went from {from} to {to}",
     "connection.refresh_requested": "asked for a refresh of {name}",
     "connection.disconnected": "disconnected {name}",
     "connection.deleted": "deleted the connection {name}",
