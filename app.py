@@ -18,6 +18,8 @@ from blueprints import errors, guards, pages, web
 from blueprints.audit import routes as audit
 from blueprints.auth import routes as auth
 from blueprints.authorization import routes as authorization
+from blueprints.cards import routes as cards
+from blueprints.connections import routes as connections
 from blueprints.health import routes as health
 from blueprints.members import routes as members
 from blueprints.preview import routes as preview
@@ -54,7 +56,7 @@ def build(settings: config.Settings, resources: Resources) -> Flask:
     guards.init_app(app)
     errors.init_app(app)
     pages.init_app(app)
-    for routes in (audit, auth, authorization, health, members, preview, settings_pages):
+    for routes in (audit, auth, authorization, cards, connections, health, members, preview, settings_pages):
         app.register_blueprint(routes.blueprint)
     csrf.exempt(authorization.callback)
     commands.init_app(app)

@@ -59,7 +59,7 @@ class SecretField(Field):
     def hint(self) -> str:
         """What the empty input says about itself."""
         if self.data is not None:
-            return "Kept from your last try"
+            return "Filled in, not shown"
         return "Leave empty to keep it" if self.set_at else ""
 
     def process(self, formdata: Any, data: Any = None, extra_filters: Any = None) -> None:
