@@ -13,6 +13,8 @@ from models.database import Record, Sealing, moment, now_column
 from models.types import Words, utc_now
 from oauth.vocabulary import FailureClass
 
+CHECKS = "answer"
+"""Step at which our own checks of the provider's answer stop an attempt."""
 AGAIN = "Press Authorize to try again."
 NEXT_STEPS = {
     FailureClass.GRANT_DEAD: AGAIN,
@@ -96,9 +98,13 @@ class AuthorizationAttempt(Record, Sealing, table=True):
         """How it stands in one word: its outcome, or `expired`."""
         return "expired" if self.expired else self.outcome.value
 
+    def tells(self, version: int) -> bool:
+        """Whether its failure still says something: not once the configuration it met was changed."""
+        return self.failure_step == CHECKS or version == self.connection_version
+
     @property
     def next_step(self) -> str:
         """What a person should do about its failure."""
-        if self.failure_class is None:
+        if self.failure_class is None or self.failure_step == CHECKS:
             return AGAIN
         return NEXT_STEPS.get(self.failure_class, self.failure_class.next_step)

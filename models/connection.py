@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy import JSON, CheckConstraint, ForeignKeyConstraint, UniqueConstraint
 from sqlmodel import Field
 
+import outbound
 from models.database import Record, Sealing, moment, now_column
 from models.types import UtcDateTime, Words, utc_now
 from oauth.grants import GRANTS, Grant
@@ -120,6 +121,14 @@ class Connection(Record, Sealing, table=True):
     def grant(self) -> Grant:
         """The flow: its name, and what it asks of a person."""
         return GRANTS[self.grant_type]
+
+    @property
+    def provider(self) -> str:
+        """Host by which people know the provider; empty when no endpoint has one."""
+        try:
+            return outbound.origin(self.authorization_endpoint or self.token_endpoint)
+        except ValueError:  # a port that is not one, in a row nobody saved through a form
+            return ""
 
     @property
     def client(self) -> str:

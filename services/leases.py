@@ -221,10 +221,14 @@ def secret_row(session: Session, connection: Connection) -> ClientSecret | None:
 
 
 def _close_interrupted(session: Session, token: Token) -> None:
-    """Whoever held the lease before died after sending: its journal row is closed as unknown."""
+    """Whoever held the lease before died after sending: its journal row is closed as unknown.
+
+    An authorization under way holds none, and closes its row itself.
+    """
+    mine = (col(Refresh.connection_id) == token.connection_id, col(Refresh.lease_owner) != states.NO_LEASE)
     statement = (
         update(Refresh)
-        .where(col(Refresh.connection_id) == token.connection_id, col(Refresh.outcome) == Outcome.SENT)
+        .where(*mine, col(Refresh.outcome) == Outcome.SENT)
         .values(
             outcome=Outcome.UNKNOWN,
             closed_at=utc_now(),

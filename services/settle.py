@@ -9,10 +9,10 @@ from sqlalchemy import CursorResult, delete, func
 from sqlmodel import Session, col, select
 
 from config import Settings
-from models import Connection, Outcome, Refresh, Token, Trigger, keyring_of
+from models import Connection, Outcome, Refresh, Token, Trigger, User, keyring_of
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
-from services import states
+from services import audit, states
 from services.leases import Claim
 
 
@@ -39,15 +39,28 @@ def _settle_one(
         if token.lease_owner == claim.owner:
             states.release(token)
         return
-    if isinstance(result, TokenReply):
+    if isinstance(result, TokenReply) and claim.trigger is Trigger.AUTHORIZE:
+        store_authorization(session, settings, connection, token, journal, result)
+    elif isinstance(result, TokenReply):
         states.store(session, settings, connection, token, result)
         close_stored(journal, result)
-        if claim.trigger is Trigger.AUTHORIZE:
-            connection.authorized_by = claim.requested_by
-            mark_authorized(connection)
     else:
-        _close_failed(session, journal, result)
+        close_failed(session, journal, result)
         states.fail(session, settings, connection, token, result)
+
+
+def store_authorization(
+    session: Session, settings: Settings, connection: Connection, token: Token, journal: Refresh, reply: TokenReply
+) -> None:
+    """Keep the token of a new authorization and close its journal row. Does not commit."""
+    states.store_new_grant(session, settings, connection, token, reply)
+    close_stored(journal, reply)
+    connection.authorized_by = journal.requested_by
+    mark_authorized(connection)
+    person = session.get(User, journal.requested_by) if journal.requested_by else None
+    actor = audit.Actor.person(person) if person else audit.WORKER
+    scope = connection.scope if reply.scope is None else reply.scope
+    audit.record(session, actor, "connection.authorized", connection, connection.name, scope=scope)
 
 
 def close_stored(journal: Refresh, reply: TokenReply) -> None:
@@ -64,7 +77,8 @@ def mark_authorized(connection: Connection) -> None:
     connection.authorized_fingerprint = connection.fingerprint()
 
 
-def _close_failed(session: Session, journal: Refresh, failure: OAuthFailure) -> None:
+def close_failed(session: Session, journal: Refresh, failure: OAuthFailure) -> None:
+    """The journal's last words on a failure; an unusable reply is kept, since it may hold a token."""
     unknown = failure.failure_class is FailureClass.UNKNOWN
     journal.outcome = Outcome.UNKNOWN if unknown else Outcome.FAILED
     journal.http_status = failure.status

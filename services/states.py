@@ -17,6 +17,8 @@ from oauth.grants import GRANTS
 from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
 from services import audit
 
+NO_LEASE = ""
+"""Lease owner of an authorization in the journal: it spends no refresh token, so it waits for nobody."""
 INTERRUPTED = (
     "A refresh was interrupted after it had been sent, and the provider no longer accepts the old refresh token. "
     "Authorize again to go on."
@@ -46,6 +48,14 @@ def store(session: Session, settings: Settings, connection: Connection, token: T
     token.next_refresh_at = next_refresh(settings, connection, token, now)
     connection.clear_failure()
     move(session, connection, ConnectionState.ACTIVE)
+
+
+def store_new_grant(
+    session: Session, settings: Settings, connection: Connection, token: Token, reply: TokenReply
+) -> None:
+    """Keep the first token of a new authorization: nothing of the grant before it stays."""
+    token.refresh_token_sealed = token.scope = None
+    store(session, settings, connection, token, reply)
 
 
 def next_refresh(settings: Settings, connection: Connection, token: Token, now: datetime) -> datetime | None:
@@ -128,11 +138,12 @@ def release(token: Token) -> None:
 
 
 def interrupted(session: Session, token: Token) -> bool:
-    """Whether the outcome of a request with the present generation is unknown."""
+    """Whether the outcome of a refresh of the present generation is unknown."""
     query = select(Refresh.id).where(
         Refresh.connection_id == token.connection_id,
         Refresh.generation == token.generation,
         col(Refresh.outcome) == Outcome.UNKNOWN,
+        col(Refresh.lease_owner) != NO_LEASE,
     )
     return session.exec(query.limit(1)).first() is not None
 

@@ -1,0 +1,1 @@
+"""Authorize: to the provider and back."""
