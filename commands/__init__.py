@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from commands import database, people, processes
+from commands import database, doctor, keys, people, processes, tokens
 
 
 def init_app(app: Flask) -> None:
@@ -16,5 +16,8 @@ def init_app(app: Flask) -> None:
         database.db,
         processes.worker,
         processes.scheduler,
+        tokens.group,
+        keys.group,
+        doctor.examine,
     ):
         app.cli.add_command(command)

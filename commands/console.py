@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from config import SettingsProblem
 from models import schema
+from runner.output import safe
 from services.errors import Refused
 from services.resources import Resources
 
@@ -60,7 +61,7 @@ def _print(report: Report, as_json: bool) -> None:
         failure = {} if report.ok else {"error": report.words}
         click.echo(json.dumps({"ok": report.ok, **failure, **report.data}, default=str))
     if not report.ok or not as_json:
-        click.echo(report.words, err=not report.ok)
+        click.echo("\n".join(safe(line) for line in report.words.split("\n")), err=not report.ok)
 
 
 def _database_problem(resources: Resources, problem: DBAPIError) -> str:

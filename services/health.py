@@ -21,8 +21,6 @@ from services.resources import Resources
 
 REDIS_SECONDS = 1.0
 """How long a check waits for Redis."""
-QUEUE_NAMES = "rq:queues"
-"""Where RQ lists its queues."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +96,18 @@ def connect_redis(resources: Resources) -> redis.Redis:
     )
 
 
-def metrics(resources: Resources) -> bytes:
-    """All figures in Prometheus' text format."""
+def metrics(resources: Resources, depth: int | None) -> bytes:
+    """All figures in Prometheus' text format; `depth` is that of the queue, None while Redis is away."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(resources))
+    registry.register(_Figures(resources, depth))
     return generate_latest(registry)
 
 
 class _Figures(Collector):
     """Counts when asked; no figure outlives the request, so any number of web processes tell the same."""
 
-    def __init__(self, resources: Resources) -> None:
-        self._resources = resources
+    def __init__(self, resources: Resources, depth: int | None) -> None:
+        self._resources, self._depth = resources, depth
 
     def collect(self) -> Iterator[Metric]:
         """Each family; while the database is away only the figures that need none."""
@@ -120,7 +118,7 @@ class _Figures(Collector):
                 yield from _connections(session)
                 yield from _due(session)
                 yield from _heartbeats(session)
-        yield from _redis(self._resources)
+        yield from _queue(self._depth)
 
 
 def _connections(session: Session) -> Iterator[Metric]:
@@ -153,25 +151,10 @@ def _heartbeats(session: Session) -> Iterator[Metric]:
     yield family
 
 
-def _redis(resources: Resources) -> Iterator[Metric]:
-    depths = _queue_depths(resources)
-    yield _one("cardkey_redis_up", "Whether Redis answers.", float(depths is not None))
-    family = GaugeMetricFamily("cardkey_queue_depth", "Jobs waiting in a queue.", labels=["queue"])
-    for name, depth in (depths or {}).items():
-        family.add_metric([name], depth)
-    yield family
-
-
-def _queue_depths(resources: Resources) -> dict[str, int] | None:
-    """Jobs waiting in each queue; None while Redis is away."""
-    if not resources.settings.redis_url:
-        return None
-    try:
-        with connect_redis(resources) as client:
-            keys = sorted(key.decode() for key in client.smembers(QUEUE_NAMES))
-            return {key.rpartition(":")[2]: client.llen(key) for key in keys}
-    except (redis.RedisError, ValueError):
-        return None
+def _queue(depth: int | None) -> Iterator[Metric]:
+    yield _one("cardkey_redis_up", "Whether Redis answers.", float(depth is not None))
+    if depth is not None:
+        yield _one("cardkey_queue_depth", "Jobs waiting for a worker.", depth)
 
 
 def _one(name: str, words: str, value: float) -> Metric:

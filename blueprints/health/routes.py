@@ -7,6 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from blueprints import web
 from services import health
+from workers import queue
 
 blueprint = Blueprint("health", __name__)
 
@@ -29,4 +30,5 @@ def readyz() -> Response:
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """Figures as Prometheus reads them, counted at the moment they are asked for."""
-    return Response(health.metrics(web.resources()), content_type=CONTENT_TYPE_LATEST)
+    figures = health.metrics(web.resources(), queue.depth(web.resources()))
+    return Response(figures, content_type=CONTENT_TYPE_LATEST)
