@@ -106,12 +106,14 @@ class ConnectionForm(VersionedForm):
         """Fields of the other flow."""
         return [self._fields[name] for name in self.left_out]
 
-    def advanced_in_use(self) -> bool:
-        """Whether something under Advanced was set or is wrong, so that it should be open."""
-        return any(
-            field.errors or (field.data not in (None, "", True, ClientAuthMethod.AUTOMATIC.value))
-            for field in self.advanced_fields()
-        )
+    def advanced_is_wrong(self) -> bool:
+        """Whether something under Advanced has to be corrected, so that it should be open."""
+        return any(field.errors for field in self.advanced_fields())
+
+    def advanced_in_use(self) -> list[str]:
+        """Labels of what differs from the usual under Advanced."""
+        usual = (None, "", True, ClientAuthMethod.AUTOMATIC.value)
+        return [field.label.text for field in self.advanced_fields() if field.data not in usual]
 
     @property
     def readable(self) -> bool:
