@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col, select
 
+import logs
 from models import AuditEntry, User
+
+log = logs.get(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,16 @@ def record_for(session: Session, actor: Actor, action: str, workspace_id: uuid.U
     session.add(
         AuditEntry(workspace_id=workspace_id, user_id=actor.user_id, actor=actor.name, action=action, detail=detail)
     )
+
+
+@contextmanager
+def aside(session: Session) -> Iterator[None]:
+    """For entries whose loss must not undo what they tell of: a token that has come is stored first (TK-06)."""
+    try:
+        with session.begin_nested():
+            yield
+    except DBAPIError as problem:
+        log.warning("audit entry lost", problem=type(problem.orig).__name__)
 
 
 def entries(session: Session, workspace_id: uuid.UUID, *, page: int = 1, size: int = 50) -> Sequence[AuditEntry]:

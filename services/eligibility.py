@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlmodel import Session
 
 from models import Connection, ConnectionState, Priority, Role, Token, User
@@ -26,6 +28,18 @@ def refusal(connection: Connection, token: Token) -> str:
     if not states.renewable(connection, token):
         return "The provider gave no refresh token. Press Authorize on the connection to get a new access token."
     return ""
+
+
+def resting(connection: Connection, token: Token, now: datetime) -> bool:
+    """Whether a caller in need of a token must do without: only a person can help, or the next try has its time.
+
+    Callers come in crowds; without this each would ask a provider that is down, or that said no for good.
+    """
+    ended = connection.state in NOT_REFRESHED or connection.state is ConnectionState.MISCONFIGURED
+    if ended or token.access_token_sealed is None:
+        return True
+    waits = connection.failure_class is not None and connection.failure_class.retried
+    return waits and token.next_refresh_at is not None and token.next_refresh_at > now
 
 
 def withdrawn(session: Session, token: Token) -> bool:

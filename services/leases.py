@@ -39,6 +39,8 @@ class Claim:
     workspace_id: uuid.UUID
     connection_id: uuid.UUID
     generation: int
+    version: int
+    """Of the connection's settings, as the request was made with them."""
     owner: str
     lease_until: datetime
     trigger: Trigger
@@ -47,12 +49,19 @@ class Claim:
     auth_method: ClientAuthMethod | None
     refresh_token: SecretStr | None = field(repr=False)
 
+    @property
+    def client(self) -> str:
+        """The client the request was made as, in the form of `Connection.client`."""
+        return f"{self.registration.grant_type.value}:{self.registration.client_id}"
+
 
 class Unclaimed(Enum):
     """Why one connection could not be claimed."""
 
     BUSY = "busy"
     MOVED_ON = "moved on"
+    RESTING = "resting"
+    """Nothing is to be sent for now; the connection's row says why."""
 
 
 def owner_name() -> str:
@@ -112,17 +121,19 @@ def claim_one(
     )
     result = session.execute(statement)
     assert isinstance(result, CursorResult)
-    token = session.exec(select(Token).where(*mine)).one_or_none()
+    token = session.exec(select(Token).where(*mine).execution_options(populate_existing=True)).one_or_none()
     if result.rowcount == 0:
         session.rollback()
         moved = token is None or (spent is not None and token.generation > spent)
         return Unclaimed.MOVED_ON if moved else Unclaimed.BUSY
     assert token is not None
+    connection = session.get_one(Connection, connection_id, populate_existing=True)
+    if trigger is Trigger.AGENT_FACING and eligibility.resting(connection, token, now):
+        session.rollback()
+        return Unclaimed.RESTING
     claim = _prepare(session, token, trigger, requested_by)
     session.commit()
-    if claim is None:
-        raise Undecryptable("a stored secret of this connection cannot be decrypted")
-    return claim
+    return claim or Unclaimed.RESTING
 
 
 def _free(now: datetime) -> ColumnElement[bool]:
@@ -170,10 +181,16 @@ def _still_wanted(session: Session, settings: Settings, token: Token) -> bool:
 
 
 def _prepare(session: Session, token: Token, trigger: Trigger, requested_by: uuid.UUID | None) -> Claim | None:
-    """Decrypt what the request needs and open the journal; None when a secret cannot be decrypted."""
+    """Decrypt what the request needs and open the journal; None when there is nothing that could be sent.
+
+    Rows are read anew under the lease: one that was in memory before may hold a refresh token spent since.
+    """
     session.refresh(token)
-    connection = session.get_one(Connection, token.connection_id)
+    connection = session.get_one(Connection, token.connection_id, populate_existing=True)
     _close_interrupted(session, token)
+    if trigger is not Trigger.AUTHORIZE and not states.renewable(connection, token):
+        states.run_out(session, connection, token, refused=trigger is Trigger.AGENT_FACING)
+        return None
     keyring = keyring_of(session)
     try:
         refresh_token = token.unseal("refresh_token", keyring)
@@ -198,6 +215,7 @@ def _prepare(session: Session, token: Token, trigger: Trigger, requested_by: uui
         workspace_id=token.workspace_id,
         connection_id=token.connection_id,
         generation=token.generation,
+        version=connection.version,
         owner=token.lease_owner,
         lease_until=token.lease_until,
         trigger=trigger,

@@ -19,34 +19,52 @@ from services.leases import Claim
 def settle(session: Session, settings: Settings, results: Iterable[tuple[Claim, TokenReply | OAuthFailure]]) -> None:
     """Settle every result in one commit. A connection deleted meanwhile stays deleted."""
     for claim, result in results:
-        token = session.exec(
-            select(Token).where(Token.id == claim.token_id).with_for_update().execution_options(populate_existing=True)
-        ).one_or_none()
-        if token is not None:
-            _settle_one(session, settings, claim, token, result)
+        # Locked in the order in which an edit locks them, the connection first.
+        connection = session.get(Connection, claim.connection_id, with_for_update=True, populate_existing=True)
+        token = session.get(Token, claim.token_id, with_for_update=True, populate_existing=True)
+        if connection is not None and token is not None:
+            _settle_one(session, settings, claim, connection, token, result)
     session.commit()
 
 
 def _settle_one(
-    session: Session, settings: Settings, claim: Claim, token: Token, result: TokenReply | OAuthFailure
+    session: Session,
+    settings: Settings,
+    claim: Claim,
+    connection: Connection,
+    token: Token,
+    result: TokenReply | OAuthFailure,
 ) -> None:
     journal = session.get_one(Refresh, claim.refresh_id, populate_existing=True)
-    connection = session.get_one(Connection, claim.connection_id, populate_existing=True)
     journal.closed_at = utc_now()
-    if token.generation != claim.generation:
+    if isinstance(result, OAuthFailure) and (token.lease_owner, connection.version) != (claim.owner, claim.version):
+        # Whoever holds the lease now will find out by itself, and so will the settings saved meanwhile.
+        close_failed(session, journal, result)
+        _release_own(token, claim)
+        return
+    another_client = claim.client != connection.client
+    if token.generation != claim.generation or (another_client and claim.trigger is Trigger.AUTHORIZE):
         # Somebody stored a newer grant, or took this one away: theirs wins and ours is history.
         journal.outcome = Outcome.SUPERSEDED
-        if token.lease_owner == claim.owner:
-            states.release(token)
+        _release_own(token, claim)
         return
     if isinstance(result, TokenReply) and claim.trigger is Trigger.AUTHORIZE:
         store_authorization(session, settings, connection, token, journal, result)
+    elif isinstance(result, TokenReply) and another_client:
+        # Kept for the day that client returns, and used for nothing until then.
+        states.keep(session, token, result)
+        close_stored(journal, result)
     elif isinstance(result, TokenReply):
         states.store(session, settings, connection, token, result)
         close_stored(journal, result)
     else:
         close_failed(session, journal, result)
         states.fail(session, settings, connection, token, result)
+
+
+def _release_own(token: Token, claim: Claim) -> None:
+    if token.lease_owner == claim.owner:
+        states.release(token)
 
 
 def store_authorization(
@@ -60,7 +78,8 @@ def store_authorization(
     person = session.get(User, journal.requested_by) if journal.requested_by else None
     actor = audit.Actor.person(person) if person else audit.WORKER
     scope = connection.scope if reply.scope is None else reply.scope
-    audit.record(session, actor, "connection.authorized", connection, connection.name, scope=scope)
+    with audit.aside(session):
+        audit.record(session, actor, "connection.authorized", connection, connection.name, scope=scope)
 
 
 def close_stored(journal: Refresh, reply: TokenReply) -> None:

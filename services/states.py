@@ -23,6 +23,7 @@ INTERRUPTED = (
     "A refresh was interrupted after it had been sent, and the provider no longer accepts the old refresh token. "
     "Authorize again to go on."
 )
+RUN_OUT = "The access token can no longer be used, and the provider gave no refresh token to renew it with."
 ENDED_BY = {
     FailureClass.GRANT_DEAD: ConnectionState.REAUTH_REQUIRED,
     FailureClass.CLIENT_BAD: ConnectionState.MISCONFIGURED,
@@ -33,6 +34,14 @@ ENDED_BY = {
 
 def store(session: Session, settings: Settings, connection: Connection, token: Token, reply: TokenReply) -> None:
     """Keep a new token: next generation, lease released, next refresh planned, connection connected."""
+    keep(session, token, reply)
+    token.next_refresh_at = next_refresh(settings, connection, token, token.received_at or utc_now())
+    connection.clear_failure()
+    move(session, connection, ConnectionState.ACTIVE)
+
+
+def keep(session: Session, token: Token, reply: TokenReply) -> None:
+    """Keep a new token and give the lease back; it is planned for nothing yet."""
     keyring, now = keyring_of(session), utc_now()
     token.generation += 1
     token.seal("access_token", reply.access_token, keyring)
@@ -43,11 +52,8 @@ def store(session: Session, settings: Settings, connection: Connection, token: T
     token.auth_method = reply.auth_method
     token.received_at, token.lifetime_rung = now, reply.lifetime_rung
     token.expires_at = None if reply.lifetime is None else now + timedelta(seconds=reply.lifetime)
-    token.failures, token.priority = 0, Priority.SCHEDULED
+    token.failures, token.priority, token.next_refresh_at = 0, Priority.SCHEDULED, None
     release(token)
-    token.next_refresh_at = next_refresh(settings, connection, token, now)
-    connection.clear_failure()
-    move(session, connection, ConnectionState.ACTIVE)
 
 
 def store_new_grant(
@@ -61,10 +67,10 @@ def store_new_grant(
 def next_refresh(settings: Settings, connection: Connection, token: Token, now: datetime) -> datetime | None:
     """When the token is due: a share of its lifetime less jitter, a tick before its end at the latest.
 
-    None when its end is unknown or nothing can renew it.
+    None when its end is unknown. What nothing can renew is due at its end, to be found run out.
     """
     if token.expires_at is None or not renewable(connection, token):
-        return None
+        return token.expires_at
     lifetime = (token.expires_at - now).total_seconds()
     due = lifetime * (settings.due_fraction - random.uniform(0, settings.due_jitter))
     return now + timedelta(seconds=max(0.0, min(due, lifetime - settings.tick)))
@@ -86,20 +92,31 @@ def fail(session: Session, settings: Settings, connection: Connection, token: To
         token.next_refresh_at = None
         move(session, connection, ended, failure.failure_class)
         return
-    token.next_refresh_at = utc_now() + timedelta(seconds=_wait(settings, token, failure))
     token.priority = Priority.SCHEDULED
+    if token.access_token_sealed is None:
+        # A first authorization that failed is a person's to repeat, not the scheduler's.
+        token.next_refresh_at = None
+        move(session, connection, ConnectionState.CONFIGURED, failure.failure_class)
+        return
+    token.next_refresh_at = utc_now() + timedelta(seconds=_wait(settings, token, failure))
     if failure.failure_class is not FailureClass.THROTTLED:
         token.failures += 1
     alive = token.is_valid(utc_now())
     if alive and failure.failure_class is FailureClass.THROTTLED:
         return
-    move(session, connection, _while_retrying(connection, token, alive), failure.failure_class)
+    retrying = ConnectionState.DEGRADED if alive else ConnectionState.EXPIRED_RETRYING
+    move(session, connection, retrying, failure.failure_class)
 
 
-def _while_retrying(connection: Connection, token: Token, alive: bool) -> ConnectionState:
-    if token.generation == 0 or token.access_token_sealed is None:
-        return ConnectionState.CONFIGURED
-    return ConnectionState.DEGRADED if alive else ConnectionState.EXPIRED_RETRYING
+def run_out(session: Session, connection: Connection, token: Token, *, refused: bool) -> None:
+    """Nothing can renew the token: once it has run out, or its API has `refused` it, only a person can help."""
+    release(token)
+    token.priority, token.next_refresh_at = Priority.SCHEDULED, None
+    if token.is_valid(utc_now()) and not refused:
+        token.next_refresh_at = token.expires_at
+        return
+    note_failure(connection, OAuthFailure("refresh", FailureClass.GRANT_DEAD, RUN_OUT, code="no_refresh_token"))
+    move(session, connection, ConnectionState.REAUTH_REQUIRED, FailureClass.GRANT_DEAD)
 
 
 def fail_closed(session: Session, connection: Connection, token: Token, words: str) -> None:
@@ -121,6 +138,19 @@ def note_failure(row: Connection | Refresh, failure: OAuthFailure) -> None:
         row.failure_step, row.failed_at = failure.step, utc_now()
 
 
+def failure_of(connection: Connection) -> OAuthFailure | None:
+    """The failure a connection rests or waits on, as it was noted; None when there is none."""
+    if connection.failure_class is None:
+        return None
+    return OAuthFailure(
+        connection.failure_step,
+        connection.failure_class,
+        connection.failure_reason,
+        code=connection.failure_code,
+        provider_said=connection.failure_said,
+    )
+
+
 def move(session: Session, connection: Connection, state: ConnectionState, why: FailureClass | None = None) -> None:
     """Change the state, with an audit entry; nothing when it is the state already."""
     if connection.state is state:
@@ -129,7 +159,8 @@ def move(session: Session, connection: Connection, state: ConnectionState, why: 
     if why is not None:
         detail["reason"] = why.value
     connection.state = state
-    audit.record(session, audit.WORKER, "connection.state_changed", connection, connection.name, **detail)
+    with audit.aside(session):
+        audit.record(session, audit.WORKER, "connection.state_changed", connection, connection.name, **detail)
 
 
 def release(token: Token) -> None:

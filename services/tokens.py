@@ -15,20 +15,22 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from models import Connection, Slot, Token, Trigger
-from models.types import utc_now
+from models.types import Undecryptable, utc_now
 from oauth.grants import GRANTS
 from oauth.session import TokenClient
-from oauth.vocabulary import OAuthFailure, TokenReply
-from services import leases, settle
+from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
+from services import leases, settle, states
 from services.errors import NotFound, Refused
 from services.leases import Claim
 from services.resources import Resources
 
 POLL_SECONDS = 0.1
 COMMIT_RETRY_SECONDS = 0.25
+GONE = "This connection no longer exists."
+NO_TOKEN = "This connection has no token. Press Authorize on the connection first."
 
 Result = tuple[Claim, TokenReply | OAuthFailure]
 
@@ -83,12 +85,14 @@ def refresh(
             break
         if claim is leases.Unclaimed.MOVED_ON:
             return
+        if claim is leases.Unclaimed.RESTING:
+            raise _why_resting(resources, connection_id)
         if time.monotonic() > deadline:
             raise BeingRefreshed
         time.sleep(POLL_SECONDS)
     result = resources.http.run(_send(resources, claim))
     _settle(resources, [result])
-    if isinstance(result[1], OAuthFailure):
+    if isinstance(result[1], OAuthFailure) and not _overtaken(resources, claim):
         raise result[1]
 
 
@@ -98,17 +102,22 @@ def access(
     """A usable access token, refreshed first when it has run out.
 
     `refused` is the generation the API has just turned down: a newer one is fetched.
-    Raises OAuthFailure, BeingRefreshed, NotFound, Undecryptable.
+    Raises OAuthFailure, BeingRefreshed, NotFound.
     """
-    token = _read(resources, workspace_id, connection_id)
-    margin = _margin(token)
+    connection, token = _read(resources, workspace_id, connection_id)
+    margin = _margin(token) if states.renewable(connection, token) else 0.0
     unusable = not token.is_valid(utc_now(), margin) or token.generation == refused
     if unusable:
+        if token.access_token_sealed is None:
+            raise NotFound(NO_TOKEN)
         refresh(resources, connection_id, Trigger.AGENT_FACING, spent=token.generation)
-        token = _read(resources, workspace_id, connection_id)
-    value = token.unseal("access_token", resources.database.keyring)
+        connection, token = _read(resources, workspace_id, connection_id)
+    try:
+        value = token.unseal("access_token", resources.database.keyring)
+    except Undecryptable as problem:
+        raise _closed(resources, token, problem) from None
     if value is None:
-        raise NotFound("This connection has no token. Press Authorize on the connection first.")
+        raise NotFound(NO_TOKEN)
     return Access(value, token.token_type, token.generation, unusable)
 
 
@@ -188,18 +197,44 @@ def _settle(resources: Resources, results: Sequence[Result]) -> None:
             time.sleep(COMMIT_RETRY_SECONDS)
 
 
-def _read(resources: Resources, workspace_id: uuid.UUID, connection_id: uuid.UUID) -> Token:
+def _read(resources: Resources, workspace_id: uuid.UUID, connection_id: uuid.UUID) -> tuple[Connection, Token]:
+    query = select(Connection, Token).join(Token, col(Token.connection_id) == Connection.id)
+    query = query.where(
+        Connection.id == connection_id, Connection.workspace_id == workspace_id, Token.slot == Slot.CURRENT
+    )
     with resources.database.session() as session:
-        token = session.exec(
-            select(Token).where(
-                Token.workspace_id == workspace_id,
-                Token.connection_id == connection_id,
-                Token.slot == Slot.CURRENT,
-            )
-        ).one_or_none()
-    if token is None:
-        raise NotFound("This connection no longer exists.")
-    return token
+        found = session.exec(query).one_or_none()
+    if found is None:
+        raise NotFound(GONE)
+    return found
+
+
+def _why_resting(resources: Resources, connection_id: uuid.UUID) -> OAuthFailure | NotFound:
+    """What to tell a caller for whom nothing is sent: the failure on record."""
+    with resources.database.session() as session:
+        connection = session.get(Connection, connection_id)
+    if connection is None:
+        return NotFound(GONE)
+    return states.failure_of(connection) or NotFound(NO_TOKEN)
+
+
+def _overtaken(resources: Resources, claim: Claim) -> bool:
+    """Whether somebody stored a newer token while our request failed: then that one is good for the caller."""
+    with resources.database.session() as session:
+        token = session.get(Token, claim.token_id)
+    return token is not None and token.generation > claim.generation and token.access_token_sealed is not None
+
+
+def _closed(resources: Resources, seen: Token, problem: Undecryptable) -> OAuthFailure:
+    """Stop a connection whose access token cannot be read, unless a newer one is there or on its way."""
+    with resources.database.session(writing=True) as session:
+        connection = session.get_one(Connection, seen.connection_id, with_for_update=True)
+        token = session.get_one(Token, seen.id, with_for_update=True)
+        if token.generation == seen.generation and not token.is_leased(utc_now()):
+            states.fail_closed(session, connection, token, str(problem))
+            session.commit()
+    words = str(problem)
+    return OAuthFailure("refresh", FailureClass.LOCAL, f"{words[:1].upper()}{words[1:]}.", code="undecryptable")
 
 
 def _margin(token: Token) -> float:

@@ -18,11 +18,11 @@ from tests.support.world import World
 MAKERS = {"sqlite": SQLiteDatabases, "postgresql": PostgreSQLDatabases}
 QUICK = {
     "tick": 0.05,
-    "token_deadline": 2.0,
-    "connect_deadline": 1.0,
-    "lease": 4.0,
-    "caller_wait": 4.0,
-    "call_deadline": 2.0,
+    "token_deadline": 5.0,
+    "connect_deadline": 2.0,
+    "lease": 8.0,
+    "caller_wait": 8.0,
+    "call_deadline": 4.0,
     "drain_time": 5.0,
     "retry_first": 1.0,
 }
@@ -143,9 +143,12 @@ def settings_for(request, tmp_path, keys):
 
 
 @pytest.fixture
-def settings(settings_for, database_url):
-    """The settings of `resources`. A test module overrides this fixture to change some for all of its tests."""
-    return settings_for()
+def settings(request, settings_for, database_url):
+    """The settings of `resources`; `@pytest.mark.settings(lease=1.0)` changes some of them for a test or a module."""
+    overrides = {}
+    for mark in reversed(list(request.node.iter_markers("settings"))):
+        overrides |= mark.kwargs
+    return settings_for(**overrides)
 
 
 @pytest.fixture
