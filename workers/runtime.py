@@ -36,7 +36,7 @@ POLL_SECONDS = 1
 """How long the worker waits for a ring before it looks whether it is to stop."""
 WORKER_SECONDS = 20
 """After how long without a sign RQ's own tools take the worker for dead, give or take a minute."""
-FIRST_WAIT, LONGEST_WAIT, WELL_AFTER = 0.25, 5.0, 30.0
+FIRST_WAIT, LONGEST_WAIT, WELL_AFTER = 0.25, 2.0, 5.0
 """Seconds before Redis is tried again: at first, at most; and how long it must have been well to start over."""
 
 
