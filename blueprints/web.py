@@ -101,7 +101,7 @@ def load_person(token: str) -> Person | None:
     found = sign_in.current(db(), resources().settings, token)
     if found is None:
         return None
-    g.session_row = found[1]
+    g.session_use = (found[1].id, found[1].seen_at)
     return Person(*found, token)
 
 
@@ -194,15 +194,15 @@ def role_required(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 def note_use() -> None:
     """Remember that the session is in use, after the request's own work, so that idling counts from the last click."""
-    row = g.pop("session_row", None)
-    if row is None:
+    session_id, seen_at = g.pop("session_use", (None, None))
+    if session_id is None:
         return
     every = min(sign_in.SEEN_EVERY, timedelta(seconds=resources().settings.session_idle / 4))
-    if utc_now() - row.seen_at < every:
+    if utc_now() - seen_at < every:
         return
     try:
         with resources().database.session(writing=True) as session:
-            sign_in.seen(session, row, every)
+            sign_in.seen(session, session_id)
     except OperationalError as problem:
         log.warning("session use not noted", problem=type(problem).__name__)  # the next click tries again
 

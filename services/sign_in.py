@@ -73,12 +73,11 @@ def current(session: Session, settings: Settings, token: str) -> tuple[User, Use
     return session.get_one(User, row.user_id), row
 
 
-def seen(session: Session, row: UserSession, every: timedelta = SEEN_EVERY) -> None:
-    """Remember that the session is in use, once in `every` at the most. Commits."""
-    if utc_now() - row.seen_at > every:
-        statement = update(UserSession).where(col(UserSession.id) == row.id).values(seen_at=utc_now())
-        session.execute(statement.execution_options(synchronize_session=False))
-        session.commit()
+def seen(session: Session, session_id: uuid.UUID) -> None:
+    """Remember that a sign-in session is in use; the caller asks once in `SEEN_EVERY` at the most. Commits."""
+    statement = update(UserSession).where(col(UserSession.id) == session_id).values(seen_at=utc_now())
+    session.execute(statement.execution_options(synchronize_session=False))
+    session.commit()
 
 
 def sign_out(session: Session, token: str) -> None:

@@ -23,11 +23,11 @@ from services.errors import InvalidInput
 from services.headers import TypedHeader
 
 NEW = "new"
-AUTHORIZATIONS = (
-    (CardAuthorization.NONE.value, "None"),
-    (CardAuthorization.HEADER.value, "Authorization header"),
-    (CardAuthorization.OAUTH.value, "OAuth"),
-)
+AUTHORIZATIONS = {
+    CardAuthorization.NONE.value: "None",
+    CardAuthorization.HEADER.value: "Authorization header",
+    CardAuthorization.OAUTH.value: "OAuth",
+}
 
 
 class HeaderInput(SecretInput):
@@ -78,7 +78,7 @@ class CardForm(VersionedForm):
         filters=[stripped],
         description="The address that answers with JSON. {{customer_email}} and other placeholders may stand in it.",
     )
-    method = SelectField("Method", choices=[(method, method) for method in METHODS])
+    method = SelectField("Method", choices={method: method for method in METHODS})
     authorization = SelectField("Authorization", choices=AUTHORIZATIONS)
     connection_id = SelectField("Connection", validate_choice=False)
     authorization_header = SecretField(
@@ -94,9 +94,9 @@ class CardForm(VersionedForm):
 
     def choose_among(self, connections: Sequence[Connection]) -> None:
         """Offer the workspace's connections."""
-        choices = [(str(row.id), row.name) for row in connections]
-        self.connection_id.choices = [(NEW, "New connection"), *choices]
-        if self.connection_id.data not in dict(self.connection_id.choices):
+        choices = {NEW: "New connection", **{str(row.id): row.name for row in connections}}
+        self.connection_id.choices = choices
+        if self.connection_id.data not in choices:
             self.connection_id.data = NEW
 
     @property

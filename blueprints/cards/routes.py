@@ -90,10 +90,7 @@ def confirm_delete(card_id: uuid.UUID) -> Page:
     """What deleting breaks."""
     card = web.find(Card, card_id, Role.ADMIN)
     connection = cards.connection_of(web.db(), card)
-    shared = (
-        [other for other in connections.cards_of(web.db(), connection) if other.id != card.id] if connection else []
-    )
-    return render_template("cards/delete.html", card=card, connection=connection, shared=shared)
+    return render_template("cards/delete.html", card=card, connection=connection, others=_others(card, connection))
 
 
 @blueprint.post("/<uuid:card_id>/delete")

@@ -19,13 +19,13 @@ from services import leases
 from services.configuration import Configuration
 
 PREFIX = "connection-"
-AUTH_METHODS = (
-    (ClientAuthMethod.AUTOMATIC.value, "Automatic: find out what the provider accepts"),
-    (ClientAuthMethod.BASIC.value, "Basic"),
-    (ClientAuthMethod.BASIC_RAW.value, "Basic, without encoding id and secret first"),
-    (ClientAuthMethod.POST.value, "In the body"),
-    (ClientAuthMethod.NONE.value, "None: a public client without a secret"),
-)
+AUTH_METHODS = {
+    ClientAuthMethod.AUTOMATIC.value: "Automatic: find out what the provider accepts",
+    ClientAuthMethod.BASIC.value: "Basic",
+    ClientAuthMethod.BASIC_RAW.value: "Basic, without encoding id and secret first",
+    ClientAuthMethod.POST.value: "In the body",
+    ClientAuthMethod.NONE.value: "None: a public client without a secret",
+}
 ADVANCED = (
     "token_endpoint_auth_method",
     "pkce",
@@ -69,7 +69,7 @@ class ConnectionForm(VersionedForm):
     """Fields of the flow, in the guide's order."""
 
     name = StringField("Connection name", description="How you recognise it here, such as the provider's name.")
-    grant_type = SelectField("Flow", choices=[(grant.value, GRANTS[grant].label) for grant in GrantType])
+    grant_type = SelectField("Flow", choices={grant.value: GRANTS[grant].label for grant in GrantType})
     client_id = StringField("Client ID")
     client_secret = SecretField("Client secret")
     scope = StringField("Scope", description="Exactly as the provider writes it. Several are separated by blanks.")

@@ -1,0 +1,197 @@
+"""The pages of cards: what each role sees, what a refused form keeps, what two tabs do."""
+
+import html
+import re
+
+import pytest
+
+from models import AuditEntry, Card, CardAuthorization, CardHeader, Connection
+from tests.support.browserless import path_of
+
+FORM = {
+    "title": "Orders",
+    "hook_url": "https://api.example.com/orders?email={{customer_email}}",
+    "method": "GET",
+    "authorization": "oauth",
+    "connection_id": "new",
+    "shown_connection": "new",
+    "template_content": "<p>{{ customer.name }}</p>",
+    "version": "0",
+    "connection-version": "0",
+    "connection-name": "Shop",
+    "connection-grant_type": "authorization_code",
+    "connection-client_id": "client",
+    "connection-client_secret": "typed-canary-secret",
+    "connection-scope": "orders.read",
+    "connection-authorization_endpoint": "https://login.example.com/authorize",
+    "connection-token_endpoint": "https://login.example.com/token",
+    "connection-token_endpoint_auth_method": "automatic",
+    "connection-pkce": "y",
+}
+
+
+@pytest.fixture
+def alice(app, world):
+    return world.client(world.alice)
+
+
+def inputs(page):
+    """name → value of every input on a page, as a browser would send them."""
+    found = {}
+    for tag in re.findall(r"<input [^>]*>", page):
+        attributes = dict(re.findall(r'([\w-]+)="([^"]*)"', tag))
+        if "name" in attributes and (attributes.get("type") != "checkbox" or " checked" in tag):
+            found[html.unescape(attributes["name"])] = html.unescape(attributes.get("value", ""))
+    return found
+
+
+def test_a_card_with_a_new_connection_is_made_from_one_form(alice, world):
+    answer = alice.post_form("/cards/new", FORM)
+    card = world.all(Card)[0]
+    assert answer.status_code == 303
+    assert path_of(answer.location) == f"/cards/{card.id}"
+    assert world.all(Connection)[0].id == card.connection_id
+
+
+def test_a_refused_form_loses_nothing_and_shows_no_secret(alice, world):
+    answer = alice.post_form("/cards/new", {**FORM, "title": "", "connection-token_endpoint": "http://x"})
+    page = answer.text
+    assert answer.status_code == 422
+    assert "Token Endpoint must start with https://" in page
+    assert "Give the card a title" in page
+    assert "typed-canary-secret" not in page
+    kept = inputs(page)
+    assert kept["connection-scope"] == "orders.read"
+    again = {
+        **FORM,
+        "connection-client_secret": "",
+        "connection-client_secret-kept": kept["connection-client_secret-kept"],
+    }
+    assert alice.post_form("/cards/new", again).status_code == 303
+    assert world.all(Connection)[0].client_id == "client"
+
+
+def test_a_kept_secret_opens_for_nobody_else(alice, world):
+    kept = inputs(alice.post_form("/cards/new", {**FORM, "title": ""}).text)["connection-client_secret-kept"]
+    gus = world.client(world.gus)
+    answer = gus.post_form(
+        "/cards/new", {**FORM, "connection-client_secret": "", "connection-client_secret-kept": kept}
+    )
+    assert answer.status_code == 422
+    assert "Enter the Client secret" in answer.text
+
+
+def test_changing_the_flow_keeps_what_was_typed(alice):
+    changed = {**FORM, "connection-grant_type": "client_credentials", "connection-audience": "https://api"}
+    page = alice.post_form("/cards/fields", changed, headers={"HX-Request": "true"}).text
+    assert "Audience" in page
+    kept = inputs(page)
+    assert kept["connection-client_id"] == "client"
+    assert kept["connection-pkce"] == "y"
+    assert kept["connection-client_secret-kept"]
+    back = {**FORM, **kept, "connection-grant_type": "authorization_code", "connection-client_secret": ""}
+    assert inputs(alice.post_form("/cards/fields", back, headers={"HX-Request": "true"}).text)["connection-pkce"] == "y"
+
+
+def test_without_htmx_the_fields_come_as_a_whole_page(alice):
+    page = alice.post_form("/cards/fields", {**FORM, "connection-grant_type": "client_credentials"}).text
+    assert "<!doctype html>" in page
+    assert inputs(page)["title"] == "Orders"
+
+
+def test_header_rows_are_added_and_removed_without_losing_the_others(alice):
+    rows = {"headers-0-name": "Accept", "headers-0-value": "text/x", "headers-1-name": "X-Two", "headers-1-value": "2"}
+    added = inputs(alice.post_form("/cards/fields", {**FORM, **rows, "add_header": "1"}).text)
+    assert "headers-2-name" in added
+    removed = inputs(alice.post_form("/cards/fields", {**FORM, **rows, "remove_header": "0"}).text)
+    assert removed["headers-0-name"] == "X-Two"
+    assert "headers-1-name" not in removed
+
+
+def test_choosing_another_connection_brings_its_own_values(alice, world):
+    connection = world.connection(client_id="the stored client")
+    form = {**FORM, "connection_id": str(connection.id)}
+    page = alice.post_form("/cards/fields", form, headers={"HX-Request": "true"}).text
+    assert inputs(page)["connection-client_id"] == "the stored client"
+
+
+def test_values_typed_for_one_connection_never_reach_another(alice, world):
+    connection = world.connection(client_id="the stored client")
+    alice.post_form("/cards/new", {**FORM, "connection_id": str(connection.id)})
+    assert world.reread(connection).client_id == "the stored client"
+
+
+def test_two_tabs_are_told_about_each_other(alice, world):
+    card = world.card(title="Before")
+    form = {**FORM, "authorization": "none", "version": "1", "hook_url": "https://api.example.com/"}
+    assert alice.post_form(f"/cards/{card.id}", {**form, "title": "Theirs"}).status_code == 303
+    answer = alice.post_form(f"/cards/{card.id}", {**form, "title": "Mine"})
+    assert answer.status_code == 409
+    assert "Theirs" in answer.text
+    assert inputs(answer.text)["title"] == "Mine"
+    again = {**form, "title": "Mine", "version": inputs(answer.text)["version"]}
+    assert alice.post_form(f"/cards/{card.id}", again).status_code == 303
+    assert world.reread(card).title == "Mine"
+
+
+def test_stored_secrets_are_on_no_page(alice, world):
+    connection = world.connection(secret="stored-canary-one")
+    card = world.card(connection=connection, headers={"X-Api-Key": "stored-canary-two"})
+    page = alice.get(f"/cards/{card.id}").text
+    assert "stored-canary" not in page
+    assert "Set on" in page
+
+
+def test_a_new_card_goes_to_the_workspace_its_form_was_opened_in(alice, world):
+    form = {**FORM, "authorization": "none", "workspace_id": str(world.acme.id)}
+    alice.post_form("/cards/new", form)
+    assert world.all(Card)[0].workspace_id == world.acme.id
+
+
+def test_a_form_cannot_put_a_card_into_a_foreign_workspace(alice, world):
+    form = {**FORM, "authorization": "none", "workspace_id": str(world.globex.id)}
+    alice.post_form("/cards/new", form)
+    assert [card.workspace_id for card in world.all(Card)] == [world.acme.id]
+
+
+def test_protected_fields_in_a_form_have_no_effect(alice, world):
+    card = world.card(authorization=CardAuthorization.NONE)
+    form = {**FORM, "authorization": "none", "version": "1", "id": "x", "role": "admin"}
+    form["connection-state"] = "active"
+    alice.post_form(f"/cards/{card.id}", form)
+    assert world.reread(card).id == card.id
+
+
+def test_an_agent_sees_the_card_and_no_editor(app, world):
+    card = world.card(title="For agents")
+    ann = world.client(world.ann)
+    assert "For agents" in ann.get("/cards").text
+    page = ann.get(f"/cards/{card.id}").text
+    assert "Preview" in page
+    assert "Hook URL" not in page
+    assert ann.get("/cards/new").status_code == 403
+    assert ann.post_form(f"/cards/{card.id}", FORM).status_code == 403
+
+
+def test_deleting_asks_first_and_says_what_breaks(alice, world):
+    connection = world.connection(name="Shop")
+    card = world.card(connection=connection, headers={"X-Api-Key": "s"})
+    world.card(connection=connection, title="The other one")
+    page = alice.get(f"/cards/{card.id}/delete").text
+    assert "The other one" in page
+    assert alice.post_form(f"/cards/{card.id}/delete").status_code == 303
+    assert world.reread(card) is None
+    assert world.all(CardHeader) == []
+    assert world.reread(connection) is not None
+    assert "card.deleted" in [entry.action for entry in world.all(AuditEntry)]
+
+
+VALUES = ("", "\x00", "x" * 100_000, "\u202e", "{{", "{% raw %}", "' OR 1=1", "-1", "ünï", "y", "new")
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize("field", [*FORM, "headers-0-name", "headers-0-value", "headers-999999-name", "remove_header"])
+def test_no_value_in_any_field_breaks_the_page(alice, field):
+    for value in VALUES:
+        for address in ("/cards/new", "/cards/fields"):
+            assert alice.post_form(address, {**FORM, field: value}).status_code in (200, 303, 404, 413, 422), value

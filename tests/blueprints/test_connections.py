@@ -1,0 +1,83 @@
+"""The pages of connections: what each role may do, and that nothing secret is shown."""
+
+import pytest
+
+from models import Connection, ConnectionState, Priority
+from tests.blueprints.test_cards import FORM as CARD_FORM
+from tests.blueprints.test_cards import inputs
+
+FORM = {name: value for name, value in CARD_FORM.items() if name.startswith("connection-")}
+
+
+@pytest.fixture
+def alice(app, world):
+    return world.client(world.alice)
+
+
+def test_a_connection_is_made_and_shown_without_its_secret(alice, world):
+    assert alice.post_form("/connections/new", FORM).status_code == 303
+    connection = world.all(Connection)[0]
+    page = alice.get(f"/connections/{connection.id}").text
+    assert "typed-canary-secret" not in page
+    assert "http://127.0.0.1:8000/auth/provider/callback" in page
+    assert "Not authorized" in page
+
+
+def test_every_error_stands_at_its_field(alice):
+    broken = {**FORM, "connection-client_id": "", "connection-token_params": "no sign", "connection-name": ""}
+    page = alice.post_form("/connections/new", broken).text
+    for words in ("Enter the Client ID", "Write name=value", "Give the connection a name"):
+        assert words in page
+    assert page.count("aria-invalid") == 3
+
+
+def test_the_fields_of_another_flow_come_with_everything_typed(alice):
+    changed = {**FORM, "connection-grant_type": "client_credentials"}
+    page = alice.post_form("/connections/fields", changed, headers={"HX-Request": "true"}).text
+    assert inputs(page)["connection-client_id"] == "client"
+    assert page.index("Token Endpoint") < page.index("Scope") < page.index("Audience")
+
+
+def test_an_operator_reads_and_refreshes_but_never_edits(app, world):
+    connection = world.connection(secret="stored-canary-secret")
+    world.authorize(connection)
+    oscar = world.client(world.oscar)
+    page = oscar.get(f"/connections/{connection.id}").text
+    assert "Refresh now" in page
+    assert "Save configuration" not in page
+    assert "canary" not in page
+    assert oscar.post_form(f"/connections/{connection.id}", FORM).status_code == 403
+    assert oscar.post_form(f"/connections/{connection.id}/delete").status_code == 403
+    assert oscar.post_form(f"/connections/{connection.id}/refresh").status_code == 303
+    assert world.token(connection).priority == Priority.MANUAL
+
+
+def test_an_agent_sees_no_connection(app, world):
+    ann = world.client(world.ann)
+    assert ann.get("/connections").status_code == 403
+    assert ann.get(f"/connections/{world.connection().id}").status_code == 403
+
+
+def test_disconnecting_asks_and_then_takes_the_grant_away(alice, world):
+    connection = world.connection(revocation_endpoint="")
+    world.authorize(connection)
+    world.card(connection=connection, title="Loses its data")
+    assert "Loses its data" in alice.get(f"/connections/{connection.id}/disconnect").text
+    assert alice.post_form(f"/connections/{connection.id}/disconnect").status_code == 303
+    assert world.reread(connection).state is ConnectionState.DISCONNECTED
+    assert world.token(connection).refresh_token_sealed is None
+
+
+def test_a_stale_save_shows_both_values(alice, world):
+    connection = world.connection(name="Shop", scope="before")
+    form = {**FORM, "connection-version": "1"}
+    assert alice.post_form(f"/connections/{connection.id}", {**form, "connection-scope": "theirs"}).status_code == 303
+    answer = alice.post_form(f"/connections/{connection.id}", {**form, "connection-scope": "mine"})
+    assert answer.status_code == 409
+    assert "theirs" in answer.text
+    assert inputs(answer.text)["connection-scope"] == "mine"
+
+
+def test_blanks_at_the_ends_are_kept_and_told(alice, world):
+    alice.post_form("/connections/new", {**FORM, "connection-client_id": "client "}, follow_redirects=True)
+    assert world.all(Connection)[0].client_id == "client "
