@@ -135,6 +135,11 @@ class Connection(Record, Sealing, table=True):
         """What a grant belongs to: flow and client id."""
         return f"{self.grant_type.value}:{self.client_id}"
 
+    @property
+    def has_strange_grant(self) -> bool:
+        """Whether the grant that is kept was given to another client or flow; it rests until that one returns."""
+        return bool(self.authorized_client) and self.authorized_client != self.client
+
     def fingerprint(self) -> str:
         """SHA-256 over everything an authorization depends on; no secret is part of it."""
         parts: list[Any] = [self.grant_type.value, self.client_id, self.authorization_endpoint]

@@ -25,6 +25,8 @@ def refusal(connection: Connection, token: Token) -> str:
         return NOT_REFRESHED[connection.state]
     if token.access_token_sealed is None and token.refresh_token_sealed is None:
         return f"It is not authorized. {AUTHORIZE}"
+    if connection.has_strange_grant:
+        return f"It was authorized for another client. {AUTHORIZE}"
     if not states.renewable(connection, token):
         return "The provider gave no refresh token. Press Authorize on the connection to get a new access token."
     return ""
@@ -36,7 +38,7 @@ def resting(connection: Connection, token: Token, now: datetime) -> bool:
     Callers come in crowds; without this each would ask a provider that is down, or that said no for good.
     """
     ended = connection.state in NOT_REFRESHED or connection.state is ConnectionState.MISCONFIGURED
-    if ended or token.access_token_sealed is None:
+    if ended or token.access_token_sealed is None or connection.has_strange_grant:
         return True
     waits = connection.failure_class is not None and connection.failure_class.retried
     return waits and token.next_refresh_at is not None and token.next_refresh_at > now

@@ -43,7 +43,7 @@ def forget(session: Session, connection: Connection, token: Token) -> None:
 def usable(connection: Connection, token: Token) -> bool:
     """Whether there is a grant, and it was given to this client by this flow."""
     there = token.access_token_sealed is not None or token.refresh_token_sealed is not None
-    return there and connection.authorized_client == connection.client
+    return there and not connection.has_strange_grant
 
 
 def after_change(session: Session, connection: Connection, token: Token) -> None:

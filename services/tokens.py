@@ -30,7 +30,7 @@ from services.resources import Resources
 POLL_SECONDS = 0.1
 COMMIT_RETRY_SECONDS = 0.25
 GONE = "This connection no longer exists."
-NO_TOKEN = "This connection has no token. Press Authorize on the connection first."
+NO_TOKEN = "This connection has no token of its own. Press Authorize on the connection first."
 
 Result = tuple[Claim, TokenReply | OAuthFailure]
 
@@ -105,6 +105,8 @@ def access(
     Raises OAuthFailure, BeingRefreshed, NotFound.
     """
     connection, token = _read(resources, workspace_id, connection_id)
+    if connection.has_strange_grant:
+        raise NotFound(NO_TOKEN)
     margin = _margin(token) if states.renewable(connection, token) else 0.0
     unusable = not token.is_valid(utc_now(), margin) or token.generation == refused
     if unusable:

@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from models import AuditEntry, ClientSecret, Connection, ConnectionState, Token
 from oauth.vocabulary import ClientAuthMethod, GrantType, RefreshKind
-from services import connections, leases, tokens
+from services import connections, eligibility, leases, tokens
 from services.audit import Actor
 from services.configuration import Configuration
 from services.errors import InvalidInput, NotFound, Stale
@@ -252,3 +252,12 @@ def test_every_change_is_in_the_audit_trail(save, world):
         "connection.host_changed",
     } <= actions
     assert "another" not in str([entry.detail for entry in world.all(AuditEntry)])
+
+
+def test_a_resting_grant_is_neither_used_nor_refreshed(save, session, world, resources):
+    saved = save()
+    connected(session, world, saved)
+    save(existing=saved, client_id="another client")
+    with pytest.raises(NotFound, match="Press Authorize"):
+        tokens.access(resources, world.acme.id, saved.id)
+    assert "another client" in eligibility.refusal(world.reread(saved), world.token(saved))
