@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from urllib.parse import urlencode, urlsplit
 
 from flask import Blueprint, current_app, make_response, redirect, render_template, request
@@ -33,7 +34,7 @@ def ask() -> Page:
         return back({"error": error[0], "error_description": error[1]})
     memory = state()
     memory.note("authorize", f"authorization asked for by {client.client_id}")
-    if memory.behaviours.get("authorize") == "deny":
+    if memory.switched("authorize")[0] == "deny":
         return back({"error": "access_denied", "error_description": "The rehearsal provider was told to refuse."})
     if memory.auto_consent:
         return _agree(next(iter(PEOPLE)))
@@ -66,9 +67,12 @@ def back(params: dict[str, str]) -> AnyResponse:
     params = {**params, "iss": memory.issuer}
     if "state" in request.args:
         params["state"] = request.args["state"]
-    if memory.behaviours.get("authorize") == "wrong_state":
-        params["state"] = "not-the-state-that-was-sent"
-    if request.args.get("response_mode") == "form_post":
+    odd, argument = memory.switched("authorize")
+    if odd in ODD_ANSWERS:
+        params = ODD_ANSWERS[odd](params, argument)
+    if odd == "never":
+        return make_response(render_template("problem.html", words="The rehearsal provider was told not to go back."))
+    if request.args.get("response_mode") == "form_post" or odd == "form_post":
         return make_response(render_template("form_post.html", target=target, params=params))
     return redirect(f"{target}{'&' if urlsplit(target).query else '?'}{urlencode(params)}", 303)
 
@@ -124,3 +128,27 @@ def _request_error() -> tuple[str, str] | None:
     if "code_challenge" in request.args and request.args.get("code_challenge_method") != "S256":
         return "invalid_request", "Only the code challenge method S256 is served."
     return None
+
+
+def _error(params: dict[str, str], argument: str) -> dict[str, str]:
+    """`code=words` instead of the code."""
+    code, _, words = argument.partition("=")
+    kept = {name: value for name, value in params.items() if name != "code"}
+    return {**kept, "error": code, "error_description": words}
+
+
+def _without(name: str) -> Callable[[dict[str, str], str], dict[str, str]]:
+    return lambda params, _argument: {key: value for key, value in params.items() if key != name}
+
+
+ODD_ANSWERS: dict[str, Callable[[dict[str, str], str], dict[str, str]]] = {
+    "wrong_state": lambda params, _argument: {**params, "state": "not-the-state-that-was-sent"},
+    "missing_state": _without("state"),
+    "cut_state": lambda params, argument: {**params, "state": params.get("state", "")[: int(argument or 20)]},
+    "missing_iss": _without("iss"),
+    "iss": lambda params, argument: {**params, "iss": argument},
+    "extra_fields": lambda params, _argument: {**params, "session_state": "abc", "authuser": "0", "prompt": "consent"},
+    "other_name": lambda params, _argument: {**_without("code")(params, ""), "auth_code": params.get("code", "")},
+    "error": _error,
+}
+"""Switches of the authorization endpoint, `name:argument`, that change what goes back; others are looked up above."""

@@ -89,6 +89,11 @@ class State:
     counts: Counter[str] = field(default_factory=Counter)
     events: list[tuple[float, str]] = field(default_factory=list)
 
+    def switched(self, endpoint: str) -> tuple[str, str]:
+        """Name and argument of the oddity that is switched on for an endpoint; both empty when none is."""
+        name, _, argument = self.behaviours.get(endpoint, "").partition(":")
+        return name, argument
+
     def note(self, event: str, words: str = "") -> None:
         """Count something and remember it for the start page; never a token itself."""
         self.counts[event] += 1

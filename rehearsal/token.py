@@ -34,9 +34,9 @@ def token() -> Reply:
     memory = state()
     grant_type = request.form.get("grant_type", "")
     memory.counts[f"token_{grant_type}"] += 1
-    odd = BEHAVIOURS.get(memory.behaviours.get("token", "").partition(":")[0])
-    if odd is not None:
-        reply = odd(memory.behaviours["token"].partition(":")[2])
+    odd, argument = memory.switched("token")
+    if odd in BEHAVIOURS:
+        reply = BEHAVIOURS[odd](argument)
         if reply is not None:
             return reply
     try:
@@ -47,6 +47,8 @@ def token() -> Reply:
         with memory.lock:
             body = GRANTS[grant_type](client)
             memory.note(f"issued_{grant_type}", f"token for {client.client_id} by {grant_type}")
+        if odd in ODD_REPLIES:
+            body = ODD_REPLIES[odd](body, argument)
         return jsonify(body), 200
     except Refused as problem:
         memory.note("refused", f"refused: {problem.error}")
@@ -187,3 +189,15 @@ BEHAVIOURS: dict[str, Callable[[str], Reply | None]] = {
     "echo": _echo,
 }
 """Switches of the token endpoint, `name:argument`; one that returns nothing lets the request go on."""
+
+
+def _left_out(body: dict[str, object], names: str) -> dict[str, object]:
+    return {name: value for name, value in body.items() if name not in names.split(",")}
+
+
+def _scope(body: dict[str, object], scope: str) -> dict[str, object]:
+    return {**body, "scope": scope}
+
+
+ODD_REPLIES: dict[str, Callable[[dict[str, object], str], dict[str, object]]] = {"without": _left_out, "scope": _scope}
+"""Switches that change what a successful reply says: `without:refresh_token,scope`, `scope:orders.read`."""

@@ -12,7 +12,7 @@ import outbound
 from models import Card, ClientSecret, Connection, ConnectionState, Token, keyring_of
 from models.types import Undecryptable, utc_now
 from oauth.vocabulary import ClientAuthMethod
-from services import audit, grants, leases, tokens
+from services import attempts, audit, grants, leases, tokens
 from services.audit import Actor
 from services.configuration import Configuration, problems
 from services.errors import InvalidInput, NotFound, Stale
@@ -119,6 +119,7 @@ def disconnect(resources: Resources, actor: Actor, connection_id: uuid.UUID) -> 
         connection = _locked(session, connection_id)
         goodbye = grants.goodbye(session, connection)
         grants.forget(session, connection, tokens.current_token(session, connection))
+        attempts.withdraw(session, connection, "The connection was disconnected meanwhile.")
         connection.clear_failure()
         connection.state = ConnectionState.DISCONNECTED
         audit.record(session, actor, "connection.disconnected", connection, connection.name)
