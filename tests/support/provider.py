@@ -12,11 +12,11 @@ from rehearsal.app import create_app
 from rehearsal.state import AUDIENCE, CLIENTS, SCOPES, State
 
 
-class Provider:
-    """What tests do with it. Its tokens are strict: a refresh token works once, a second use kills its family."""
+class RemoteProvider:
+    """A provider in another process, through its control endpoint."""
 
-    def __init__(self, url: str, state: State) -> None:
-        self.url, self.state = url, state
+    def __init__(self, url: str) -> None:
+        self.url = url
 
     @property
     def address(self) -> str:
@@ -26,18 +26,31 @@ class Provider:
     def control(self, **wishes) -> dict:
         """Change how it behaves, as its control endpoint offers; returns how it stands."""
         request = Request(f"{self.url}/control", json.dumps(wishes).encode(), {"Content-Type": "application/json"})
-        with urlopen(request, timeout=5) as response:
+        with urlopen(request, timeout=10) as response:
             return json.load(response)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often what happened."""
+        return self.control()["counts"]
+
+    def hits(self, grant_type: str = "refresh_token") -> int:
+        """Token requests of one grant, whatever became of them."""
+        return self.counts.get(f"token_{grant_type}", 0)
+
+
+class Provider(RemoteProvider):
+    """One in this process. Its tokens are strict: a refresh token works once, a second use kills its family."""
+
+    def __init__(self, url: str, state: State) -> None:
+        super().__init__(url)
+        self.state = state
 
     @property
     def counts(self) -> dict[str, int]:
         """How often what happened."""
         with self.state.lock:
             return dict(self.state.counts)
-
-    def hits(self, grant_type: str = "refresh_token") -> int:
-        """Token requests of one grant, whatever became of them."""
-        return self.counts.get(f"token_{grant_type}", 0)
 
     def consent(self, client_id: str = "rehearsal-code", scope: str = "orders.read") -> tuple[str, str]:
         """An access and a refresh token as if somebody had just agreed."""
@@ -67,9 +80,9 @@ def serve():
         server.server_close()
 
 
-def reset(provider: Provider) -> None:
-    """As it was at the start."""
-    provider.control(reset=True, lifetime=3600, auto_consent=False)
+def reset(provider: RemoteProvider, lifetime: float = 3600) -> None:
+    """As it was at the start; `lifetime` of its access tokens in seconds."""
+    provider.control(reset=True, lifetime=lifetime, auto_consent=False)
 
 
-__all__ = ["AUDIENCE", "CLIENTS", "SCOPES", "Provider", "reset", "serve"]
+__all__ = ["AUDIENCE", "CLIENTS", "SCOPES", "Provider", "RemoteProvider", "reset", "serve"]
