@@ -18,10 +18,11 @@ def say(words: str, *, name: str = "cardkey") -> None:
 
 
 def follow(name: str, stream: IO[str]) -> None:
-    """Print what arrives on `stream` until it ends."""
-    for line in stream:
-        for readable_line in readable(line.rstrip("\n")):
-            say(readable_line, name=name)
+    """Print what arrives on `stream` until it ends, and close it."""
+    with stream:
+        for line in stream:
+            for readable_line in readable(line.rstrip("\n")):
+                say(readable_line, name=name)
 
 
 def readable(line: str) -> list[str]:
