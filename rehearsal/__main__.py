@@ -8,10 +8,18 @@ import signal
 import sys
 from types import FrameType
 
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from rehearsal.app import create_app
 from rehearsal.state import State
+
+
+class Handler(WSGIRequestHandler):
+    """One plain line a request, without its query: that holds codes and states."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Method, path, status."""
+        print(f"{self.command} {self.path.partition('?')[0]} {code}", flush=True)
 
 
 def main() -> None:
@@ -25,7 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     state = State(f"http://{options.host}:{options.port}", options.lifetime, auto_consent=options.auto_consent)
     try:
-        server = make_server("127.0.0.1", options.port, create_app(state), threaded=True)
+        server = make_server("127.0.0.1", options.port, create_app(state), threaded=True, request_handler=Handler)
     except (OSError, SystemExit):
         sys.exit(f"The rehearsal provider does not start: port {options.port} is in use.")
     signal.signal(signal.SIGTERM, _leave)
