@@ -100,8 +100,7 @@ class Settings(BaseSettings):
     @classmethod
     def _a_base_address(cls, value: str) -> str:
         value = value.rstrip("/")
-        parts = urlsplit(value)
-        if value and (parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment):
+        if value and not _is_base_address(value):
             raise ValueError("must be an address such as https://cards.example.com")
         return value
 
@@ -155,6 +154,17 @@ def weakness(key: str) -> str:
     return ""
 
 
+def _is_base_address(value: str) -> bool:
+    """Whether `value` can stand before a path: scheme, host, port, nothing a browser would read differently."""
+    if not value.isascii() or any(ord(char) < 33 or char in '\\"<>?#@' for char in value):
+        return False
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def load(**overrides: Any) -> Settings:
     """Settings from the environment. Raises SettingsProblem with one plain sentence."""
     try:
@@ -166,7 +176,8 @@ def load(**overrides: Any) -> Settings:
 def _sentence(error: ValidationError) -> str:
     """The first finding as a sentence; the offending value is left out since it may be a secret."""
     first = error.errors(include_input=False, include_url=False)[0]
-    words = str(first["msg"]).removeprefix("Value error, ")
+    words = str(first["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    words = words.partition(", unable to parse")[0]
     if not first["loc"]:
         return f"{words}."
     return f"CARDKEY_{str(first['loc'][0]).upper()} {words[:1].lower() + words[1:]}."

@@ -27,18 +27,30 @@ HARMLESS_NAMES = frozenset({"token_id", "token_endpoint", "token_type", "refresh
 # Names that may mean other things (`exit code: 3`) count only where they look like part of a form or of JSON.
 SECRET_IN_TEXT = re.compile(
     r"""(?ix)
-    (?P<form> (?<![a-z0-9]) (?:code|state|key|token) (?:=|%3D) | ["'](?:code|state|key|token)["']\s*:\s* (?=["']) )
-        ["']? [^\s&"'<>,;)}\]]+
-    | (?P<name> (?:[a-z]+[_-])* (?:access|refresh|id|bearer|csrf|session)[_-]?token | [a-z_-]* secret | client_assertion
-        | code_?verifier | passw(?:or)?d | api[_-]?key )
-        (?P<sign> ["']? \s* (?:=|:|%3D) \s* ) (?: "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | [^\s&"'<>,;)}\]]+ )
-    | (?P<header> (?:set-)?cookie2? ["']? \s* [:=] \s* ) [^\r\n]+
-    | (?P<scheme> \b(?:bearer|basic) (?:\s|%20|\+)+ ) [a-z0-9._~+/=%-]{6,}
-    | (?P<login> [a-z][a-z0-9+.-]* :// [^\s/@:]* : ) [^\s/@]+ (?=@)
-    | (?P<jwt> \bey[a-z0-9_-]{6,} \. ) [a-z0-9_-]+ \. [a-z0-9_-]*
+    (?P<form> (?: (?<![a-z0-9_-]) | (?<=%3F) | (?<=%26) ) (?: code|state|key|token ) (?: = | %3D )
+        | ["'] (?: code|state|key|token ) ["'] \s* : \s* (?=["']) ) ["']? [^\s&"'<>,;%)}\]]+
+    | (?P<name> (?: access|refresh|id|bearer|csrf|session ) [_-]? token | secret | client_assertion | code_?verifier
+        | passw(?:or)?d | api[_-]?key )
+        (?P<sign> ["']? \s* (?: = | : | %3D ) \s* )
+        (?: "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | ["']? [^\s&"'<>,;)}\]]+ )
+    | (?P<header> (?: cookie2? | authorization ) ["']? \s* [:=] \s* ) [^\r\n]+
+    | (?P<scheme> \b (?: bearer|basic ) (?: \s | %20 | \+ )+ ) [a-z0-9._~+/=%-]{6,}
+    | (?P<login> :// [^\s/@:]* : ) [^\s/@]+ (?=@)
+    | (?P<jwt> (?<![a-z0-9_-]) ey [a-z0-9_-]{6,} \. ) [a-z0-9_-]+ \. [a-z0-9_-]*
     """
 )
-TALKATIVE = ("authlib", "aiohttp", "asyncio", "rq", "redis", "sqlalchemy", "urllib3", "werkzeug", "flask_limiter")
+TALKATIVE = (
+    "aiohttp",
+    "alembic",
+    "asyncio",
+    "authlib",
+    "flask_limiter",
+    "redis",
+    "rq",
+    "sqlalchemy",
+    "urllib3",
+    "werkzeug",
+)
 
 
 class Handler(logging.StreamHandler):  # type: ignore[type-arg]  # the class is not generic at run time before 3.11
