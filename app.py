@@ -22,6 +22,7 @@ from blueprints.cards import routes as cards
 from blueprints.connections import routes as connections
 from blueprints.health import routes as health
 from blueprints.members import routes as members
+from blueprints.operations import routes as operations
 from blueprints.preview import routes as preview
 from blueprints.settings import routes as settings_pages
 from models.types import KeyringProblem
@@ -56,7 +57,8 @@ def build(settings: config.Settings, resources: Resources) -> Flask:
     guards.init_app(app)
     errors.init_app(app)
     pages.init_app(app)
-    for routes in (audit, auth, authorization, cards, connections, health, members, preview, settings_pages):
+    own = (audit, auth, authorization, cards, connections, health, members, operations, preview, settings_pages)
+    for routes in own:
         app.register_blueprint(routes.blueprint)
     csrf.exempt(authorization.callback)
     commands.init_app(app)

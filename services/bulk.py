@@ -74,9 +74,9 @@ class Progress:
         """Whether it has been followed for longer than anybody waits."""
         return self.done < self.total and utc_now() - self.bulk.created_at > FOLLOWED_FOR
 
-    def count(self, state: ItemState) -> int:
-        """How many stand like that."""
-        return sum(item.state is state for item in self.items)
+    def count(self, state: str) -> int:
+        """How many stand like that: an `ItemState` or its value."""
+        return sum(item.state == state for item in self.items)
 
 
 def progress(session: Session, bulk: BulkRefresh) -> Progress:

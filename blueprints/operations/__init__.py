@@ -1,0 +1,1 @@
+"""The operators' page: every connection, the queue, and refreshes by hand."""
