@@ -79,7 +79,7 @@ class CardForm(VersionedForm):
         description="The address that answers with JSON. {{customer_email}} and other placeholders may stand in it.",
     )
     method = SelectField("Method", choices={method: method for method in METHODS})
-    authorization = SelectField("Authorization", choices=AUTHORIZATIONS)
+    authorization = SelectField("Authorization", choices=AUTHORIZATIONS, id="card-authorization")
     connection_id = SelectField("Connection", validate_choice=False)
     authorization_header = SecretField(
         "Authorization header", description="The whole value, such as Bearer followed by the token."
