@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from wtforms import EmailField, RadioField
+from wtforms.fields import SelectChoice
 from wtforms.validators import InputRequired, Length
 
 from blueprints.forms import Form, stripped
 from models import Role
 
 ROLES = (
-    (Role.AGENT.value, "Agent: sees cards"),
-    (Role.OPERATOR.value, "Operator: also sees connections and operations, and refreshes tokens"),
-    (Role.ADMIN.value, "Admin: also edits cards and connections, and manages members"),
+    SelectChoice(Role.AGENT.value, "Agent: sees cards"),
+    SelectChoice(Role.OPERATOR.value, "Operator: also sees connections and operations, and refreshes tokens"),
+    SelectChoice(Role.ADMIN.value, "Admin: also edits cards and connections, and manages members"),
 )
 
 

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
 from zoneinfo import available_timezones
 
 from wtforms import PasswordField, SelectField, StringField
+from wtforms.fields import SelectChoice
 from wtforms.validators import InputRequired, Length
 
 from blueprints.forms import Form, plain_line, stripped
 
 REGIONS = ("Africa", "America", "Antarctica", "Arctic", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
-Groups = Mapping[str, list[tuple[str, str]]]
 
 
-@cache
-def zones() -> Groups:
+def zones() -> list[SelectChoice]:
     """Time zones by region, as a select groups them."""
-    groups: dict[str, list[tuple[str, str]]] = {"Everywhere": [("UTC", "UTC")]}
+    found = [SelectChoice("UTC", optgroup="Everywhere")]
     for name in sorted(available_timezones()):
         region, slash, place = name.partition("/")
         if slash and region in REGIONS:
-            groups.setdefault(region, []).append((name, place.replace("_", " ").replace("/", ", ")))
-    return groups
+            found.append(SelectChoice(name, place.replace("_", " ").replace("/", ", "), optgroup=region))
+    return found
+
+
+ZONES = zones()
 
 
 class PersonForm(Form):
@@ -31,7 +31,7 @@ class PersonForm(Form):
 
     time_zone = SelectField(
         "Time zone",
-        choices=lambda: {"": [("", "The browser's")], **zones()},
+        choices=[SelectChoice("", "The browser's"), *ZONES],
         description="Used for the times shown to you.",
     )
 
@@ -55,7 +55,7 @@ class WorkspaceForm(Form):
         [InputRequired("Give the workspace a name."), Length(max=100), plain_line],
         filters=[stripped],
     )
-    time_zone = SelectField("Time zone", choices=zones, description="Used for dates inside cards.")
+    time_zone = SelectField("Time zone", choices=ZONES, description="Used for dates inside cards.")
 
 
 class NewWorkspaceForm(Form):
