@@ -106,10 +106,7 @@ def check_url(url: str, policy: Policy) -> str:
     """
     parts = _split(url)
     host = parts.hostname or ""
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        raise BadAddress(host, "The port in this address is not a number between 1 and 65535.") from None
+    port = _port(parts)
     _check_scheme(parts, host, port, policy)
     if parts.username is not None or parts.password is not None:
         raise BadAddress(host, "Leave user name and password out of the address.")
@@ -151,6 +148,17 @@ def _split(url: str) -> SplitResult:
     if not parts.scheme or not parts.hostname:
         raise BadAddress("", "Enter the whole address, starting with https://")
     return parts
+
+
+def _port(parts: SplitResult) -> int:
+    usual = 443 if parts.scheme == "https" else 80
+    try:
+        port = usual if parts.port is None else parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise BadAddress(parts.hostname or "", "The port in this address is not a number between 1 and 65535.")
+    return port
 
 
 def _check_scheme(parts: SplitResult, host: str, port: int, policy: Policy) -> None:

@@ -213,7 +213,7 @@ class Client:
 def _parsed(url: str) -> URL:
     """The address as aiohttp reads it, which must be as it was checked."""
     target, checked = URL(url, encoded=True), urlsplit(url)
-    port = checked.port or {"https": 443, "http": 80}.get(checked.scheme)
+    port = {"https": 443, "http": 80}.get(checked.scheme) if checked.port is None else checked.port
     if (target.scheme, (target.raw_host or "").lower(), target.port) != (checked.scheme, checked.hostname, port):
         raise BadAddress(checked.hostname or "", "This address can be read in two ways.")
     return target
@@ -236,9 +236,11 @@ def _sorted(error: aiohttp.ClientError, host: str) -> OutboundFailure:
         if isinstance(inner, Blocked):
             return inner
         inner = inner.__cause__ or inner.__context__
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        reason = getattr(getattr(error, "certificate_error", error), "verify_message", "") or "it was refused"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        reason = getattr(error.certificate_error, "verify_message", "") or "it was refused"
         return CertificateProblem(host, f"The certificate of {host} could not be trusted: {reason}.")
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return Unreachable(host, f"{host} does not offer a secure connection (TLS 1.2 or newer) at this address.")
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return Unreachable(host, f"{host} cannot be reached.")
     return Unreachable(host, f"{host} broke off the connection or sent something that is not HTTP.", maybe_sent=True)

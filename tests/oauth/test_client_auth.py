@@ -1,7 +1,7 @@
 """Client authentication at a token endpoint that does as RFC 6749 §2.3.1 says: TK-15."""
 
 import base64
-from urllib.parse import unquote_plus
+from urllib.parse import quote, unquote_plus
 
 import pytest
 from pydantic import SecretStr
@@ -132,12 +132,10 @@ def test_a_client_without_a_secret_names_itself_in_the_body(stub, ask):
 
 @pytest.mark.parametrize("secret", AWKWARD)
 def test_an_authorization_header_that_is_echoed_is_starred(stub, ask, secret):
-    stub.expect_request("/token").respond_with_handler(
-        lambda request: Response(
-            f"error=invalid_request&error_description={request.headers['Authorization'].replace('=', '%3D').replace('+', '%2B')}",
-            400,
-        )
-    )
+    def answer(request):
+        return Response(f"error=invalid_request&error_description={quote(request.headers['Authorization'])}", 400)
+
+    stub.expect_request("/token").respond_with_handler(answer)
     with pytest.raises(OAuthFailure) as caught:
         ask(client_secret=SecretStr(secret))
     assert caught.value.provider_said == "Basic •••"
