@@ -181,6 +181,11 @@ def test_one_command_starts_everything_and_ctrl_c_leaves_no_process_behind(tmp_p
     with running(folder) as run:
         link = run.wait_for(r"http://127\.0\.0\.1:\d+/setup\?token=\S+")[0]
         assert get(link)[0] == 200
+        token = secrets.token_urlsafe(32)
+        assert get(f"http://127.0.0.1:{run.port}/join/{token}?code=canary")[0] == 410
+        run.wait_for(r"portal +\| .*GET /join/\*\*\* 410")
+        assert token not in run.words
+        assert "canary" not in run.words
         assert get(f"http://127.0.0.1:{run.port}/healthz") == (200, "ok\n")
         assert get(f"http://localhost:{run.port + 1}/")[0] == 200
         until(lambda: get(f"http://127.0.0.1:{run.port}/readyz")[0] == 200, "being ready")
@@ -345,6 +350,29 @@ def test_what_the_operator_has_set_is_used_instead_of_the_embedded_default(tmp_p
         assert not (folder / "cardkey.sqlite3").exists()
         assert json.loads(run.flask("keys", "check", "--json").stdout)["current"] == "mine"
         assert run.stop() == 0
+
+
+def test_elsewhere_a_missing_key_refuses_to_start_whatever_lies_in_the_data_directory(tmp_path):
+    embedded.prepare(tmp_path / "data")
+    embedded.make_keys(tmp_path / "data")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("CARDKEY_", "FLASK_"))}
+    for folder, command in (
+        ("data", ["-c", "import app; app.create_app()"]),
+        ("data", ["-m", "gunicorn", "--config", "gunicorn_conf.py", "app:create_app()"]),
+        ("empty", ["-m", "flask", "keys", "check"]),
+    ):
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**plain, "CARDKEY_DATA_DIR": str(tmp_path / folder)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith("Cardkey does not start: CARDKEY_SECRET_KEY is missing; make one with: ")
+        assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_deep_data_directory_keeps_its_redis_in_a_short_place(tmp_path, monkeypatch):
