@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
+from urllib.parse import urlsplit
 
 from flask import Flask, abort, current_app, flash, g, redirect, request, url_for
 from flask_limiter import Limiter
@@ -107,12 +108,21 @@ def load_person(token: str) -> Person | None:
 
 @login_manager.unauthorized_handler
 def ask_to_sign_in() -> Response:
-    """Send to the sign-in page and back; htmx is told to load the whole page."""
-    here = request.full_path.rstrip("?") if request.method == "GET" and not is_htmx() else None
-    address = url_for("auth.login", next=here)
+    """Send to the sign-in page and back; htmx is told to load the whole page, and back is to the page it is on."""
     if is_htmx():
+        address = url_for("auth.login", next=safe_next(_page_behind()))
         return Response(status=401, headers={"HX-Redirect": address})
-    return redirect(address, 303)
+    here = request.full_path.rstrip("?") if request.method == "GET" else None
+    return redirect(url_for("auth.login", next=here), 303)
+
+
+def _page_behind() -> str:
+    """Path and query of the page that htmx works on; empty when it says nothing usable."""
+    try:
+        page = urlsplit(request.headers.get("HX-Current-URL", ""))
+    except ValueError:
+        return ""
+    return f"{page.path}?{page.query}" if page.query else page.path
 
 
 def current_workspace() -> Workspace:

@@ -33,9 +33,10 @@ def refused(response: Response) -> bool:
 @blueprint.get("/login")
 def login() -> Page:
     """The sign-in page."""
+    target = web.safe_next(request.args.get("next")) or ""
     if current_user.is_authenticated:
-        return web.see_other("pages.home")
-    return render_template("auth/login.html", form=SignInForm(), next=web.safe_next(request.args.get("next")) or "")
+        return redirect(target or url_for("pages.home"), 303)
+    return render_template("auth/login.html", form=SignInForm(), next=target)
 
 
 @blueprint.post("/login")

@@ -835,3 +835,20 @@ def test_a_paused_connection_says_so(world, alice):
     page = flow.press(alice, connection)
     assert "paused" in page_of(alice, page)[1]
     assert isinstance(world.reread(connection), Connection)
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize(
+    ("page", "leads_to"),
+    [
+        ("http://127.0.0.1:8000/cards/1?a=b", "/login?next=/cards/1?a%3Db"),
+        ("http://evil.example//evil.example/x", "/login"),
+        ("http://[", "/login"),
+        ("", "/login"),
+    ],
+)
+def test_a_fragment_asked_for_by_somebody_signed_out_leads_back_to_its_page(client, connection, page, leads_to):
+    reply = client.get(
+        f"/connections/{connection.id}/authorization", headers={"HX-Request": "true", "HX-Current-URL": page}
+    )
+    assert (reply.status_code, reply.headers["HX-Redirect"]) == (401, leads_to)
