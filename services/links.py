@@ -7,7 +7,7 @@ import secrets
 import uuid
 from datetime import timedelta
 
-from sqlalchemy import CursorResult, update
+from sqlalchemy import ColumnElement, CursorResult, update
 from sqlmodel import Session, col, select
 
 from config import Settings
@@ -80,14 +80,19 @@ def spend(session: Session, link: SingleUseLink) -> None:
         raise LinkSpent
 
 
+def end(session: Session, purpose: LinkPurpose, *which: ColumnElement[bool]) -> None:
+    """Use up every open link of a purpose, or those of them that `which` says. Does not commit."""
+    statement = update(SingleUseLink).where(
+        col(SingleUseLink.purpose) == purpose, col(SingleUseLink.used_at).is_(None), *which
+    )
+    session.execute(statement.values(used_at=utc_now()).execution_options(synchronize_session=False))
+
+
 def setup_token(session: Session, settings: Settings) -> str | None:
     """A fresh set-up link's token while no user exists, else None. Earlier ones stop working. Commits."""
     if session.exec(select(User.id).limit(1)).first() is not None:
         return None
-    old = update(SingleUseLink).where(
-        col(SingleUseLink.purpose) == LinkPurpose.SETUP, col(SingleUseLink.used_at).is_(None)
-    )
-    session.execute(old.values(used_at=utc_now()).execution_options(synchronize_session=False))
+    end(session, LinkPurpose.SETUP)
     token = make(session, settings, LinkPurpose.SETUP)
     session.commit()
     return token

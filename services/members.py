@@ -160,6 +160,7 @@ def join(session: Session, token: str, user: User) -> uuid.UUID:
     session.flush()
     if role_in(session, user.id, link.workspace_id) is None:
         session.add(Membership(workspace_id=link.workspace_id, user_id=user.id, role=link.role))
+    _end_invitations(session, link.workspace_id, user.email)
     audit.record_for(session, Actor.person(user), "member.joined", link.workspace_id, role=link.role.value)
     session.commit()
     return link.workspace_id
@@ -191,6 +192,7 @@ def remove(session: Session, actor: Actor, workspace_id: uuid.UUID, user_id: uui
         _keep_an_admin(session, workspace_id)
     session.delete(membership)
     email = session.get_one(User, user_id).email
+    _end_invitations(session, workspace_id, email)
     audit.record_for(session, actor, "member.removed", workspace_id, email=email)
     session.commit()
 
@@ -217,18 +219,28 @@ def password_link(
 
 
 def set_password(session: Session, token: str, password: str) -> User:
-    """Choose a new password by link; every session of the person ends. Commits. Raises LinkSpent, InvalidInput."""
+    """Choose a new password by link; every session and other such link of the person ends. Commits.
+
+    Raises LinkSpent, InvalidInput.
+    """
     link = links.find(session, LinkPurpose.PASSWORD, token)
     assert link.user_id is not None
     user = session.get_one(User, link.user_id)
     password_hash = passwords.hash_password(check_password(password, user.email))
     links.spend(session, link)
+    links.end(session, LinkPurpose.PASSWORD, col(SingleUseLink.user_id) == user.id)
     user.password_hash = password_hash
     session.add(user)
     sign_in.end_all(session, user.id)
     audit.record_for(session, Actor.person(user), "user.password_changed", None)
     session.commit()
     return user
+
+
+def _end_invitations(session: Session, workspace_id: uuid.UUID, email: str) -> None:
+    """No older invitation brings a person back who has joined, or was removed since."""
+    mine = (col(SingleUseLink.workspace_id) == workspace_id, col(SingleUseLink.email) == email)
+    links.end(session, LinkPurpose.INVITATION, *mine)
 
 
 def _commands_all_of(session: Session, admin_id: uuid.UUID, user_id: uuid.UUID) -> bool:

@@ -4,7 +4,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -23,6 +22,7 @@ from oauth.vocabulary import FailureClass, GrantType, OAuthFailure
 from services import grants, leases, settle, states, tokens
 from services.audit import WORKER
 from services.errors import NotFound
+from tests.support.together import at_once
 from tests.support.world import token_reply
 
 ROOT = Path(__file__).parents[2]
@@ -50,21 +50,6 @@ def settled(resources, claimed, result):
 
 def failure(kind, code=""):
     return OAuthFailure("refresh", kind, "It failed.", code=code)
-
-
-def at_once(count, work):
-    """Run `work` in `count` threads that start together; their results or exceptions."""
-    barrier = threading.Barrier(count)
-
-    def one(number):
-        barrier.wait(10)
-        try:
-            return work(number)
-        except Exception as problem:  # noqa: BLE001  # handed to the test, which looks at it
-            return problem
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(one, range(count)))
 
 
 def journal(world, connection):

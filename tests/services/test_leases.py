@@ -1,0 +1,148 @@
+"""Who may send: leases are taken in one UPDATE, in order, and no more at a host than it has room for."""
+
+from datetime import timedelta
+
+import pytest
+
+from models import Outcome, Priority, Refresh, Token, Trigger
+from models.types import utc_now
+from oauth.vocabulary import GrantType
+from services import leases
+from tests.support.together import at_once
+
+
+def due(world, count, **columns):
+    connections = [world.connection() for _ in range(count)]
+    for connection in connections:
+        world.authorize(connection)
+    world.make_due(*connections, **columns)
+    return connections
+
+
+def claim_due(resources, limit=100):
+    with resources.database.session(writing=True) as session:
+        return leases.claim_due(session, resources.settings, limit)
+
+
+def claimed_ids(claims):
+    return {claim.connection_id for claim in claims}
+
+
+def test_what_is_due_is_claimed_once(resources, world):
+    connections = due(world, 3)
+    world.authorize(world.connection())
+    claims = claim_due(resources)
+    assert claimed_ids(claims) == {connection.id for connection in connections}
+    assert claim_due(resources) == []
+
+
+def test_every_claim_has_its_journal_row_and_its_lease(resources, world):
+    due(world, 3)
+    for claim in claim_due(resources):
+        (row,) = world.all(Refresh, connection_id=claim.connection_id)
+        assert (row.id, row.outcome, row.generation) == (claim.refresh_id, Outcome.SENT, claim.generation)
+        (token,) = world.all(Token, id=claim.token_id)
+        assert (token.lease_owner, token.lease_until) == (claim.owner, claim.lease_until)
+        assert claim.lease_until > utc_now()
+
+
+def test_of_claimers_at_the_same_moment_none_gets_what_another_has(resources, world):
+    connections = due(world, 12)
+    results = at_once(4, lambda _n: claim_due(resources, 5))
+    ids = [claim.connection_id for claims in results for claim in claims]
+    assert len(ids) == len(set(ids))
+    assert set(ids) <= {connection.id for connection in connections}
+    rest = claim_due(resources)
+    assert len(ids) + len(rest) == 12
+
+
+@pytest.mark.settings(host_concurrency=3)
+def test_claimers_at_the_same_moment_do_not_crowd_one_host_together(resources, world):
+    """The limit is for all processes together; four that look at the same moment all see an idle host."""
+    due(world, 12)
+    results = at_once(4, lambda _n: claim_due(resources))
+    assert sum(len(claims) for claims in results) == 3
+
+
+@pytest.mark.settings(host_concurrency=2)
+def test_a_crowded_host_holds_up_nobody_else(resources, world):
+    due(world, 5)
+    other = world.connection(token_endpoint="https://other.example/token")
+    world.authorize(other)
+    world.make_due(other)
+    claims = claim_due(resources)
+    hosts = [claim.registration.token_endpoint for claim in claims]
+    assert len(claims) == 3
+    assert hosts.count("https://other.example/token") == 1
+    assert claim_due(resources) == []
+
+
+def test_an_expired_lease_gives_its_place_back(resources, world):
+    (connection,) = due(world, 1)
+    claim_due(resources)
+    world.set_token(connection, lease_until=utc_now() - timedelta(seconds=1))
+    assert claimed_ids(claim_due(resources)) == {connection.id}
+    outcomes = sorted(row.outcome for row in world.all(Refresh, connection_id=connection.id))
+    assert outcomes == [Outcome.SENT, Outcome.UNKNOWN]
+
+
+def test_agents_come_before_presses_before_the_clock(resources, world):
+    order = (Priority.AGENT_FACING, Priority.MANUAL, Priority.SCHEDULED, Priority.KEEP_ALIVE)
+    waiting = {priority: due(world, 1, priority=priority)[0] for priority in reversed(order)}
+    for priority in order:
+        (claim,) = claim_due(resources, 1)
+        assert claim.connection_id == waiting[priority].id
+        assert claim.trigger is leases.TRIGGERS[priority]
+
+
+def test_whoever_has_waited_longest_goes_first(resources, world):
+    first, second = due(world, 2)
+    world.make_due(second, next_refresh_at=utc_now() - timedelta(minutes=5))
+    assert claimed_ids(claim_due(resources, 1)) == {second.id}
+    assert claimed_ids(claim_due(resources, 1)) == {first.id}
+
+
+def test_every_lease_has_an_owner_of_its_own():
+    assert len({leases.owner_name() for _ in range(100)}) == 100
+    assert all(len(leases.owner_name()) <= 64 for _ in range(10))
+
+
+def test_a_claim_shows_no_secret_by_repr(resources, world):
+    connection = world.connection(secret="the client secret")
+    world.authorize(connection, refresh_token="the refresh token")
+    world.make_due(connection)
+    (claim,) = claim_due(resources)
+    assert claim.refresh_token.get_secret_value() == "the refresh token"
+    assert "the client secret" not in repr(claim)
+    assert "the refresh token" not in repr(claim)
+
+
+def test_client_credentials_are_claimed_without_a_refresh_token(resources, world):
+    connection = world.connection(grant_type=GrantType.CLIENT_CREDENTIALS)
+    world.authorize(connection, refresh_token=None)
+    world.make_due(connection)
+    (claim,) = claim_due(resources)
+    assert claim.refresh_token is None
+    assert world.all(Refresh)[0].refresh_token_fingerprint == ""
+
+
+def test_one_connection_is_claimed_for_one_at_a_time(resources, world):
+    connection = world.connection()
+    world.authorize(connection)
+
+    def claim(_number):
+        with resources.database.session(writing=True) as session:
+            return leases.claim_one(session, resources.settings, connection.id, Trigger.MANUAL, None, None)
+
+    results = at_once(6, claim)
+    assert sum(isinstance(result, leases.Claim) for result in results) == 1
+    assert results.count(leases.Unclaimed.BUSY) == 5
+
+
+def test_a_connection_that_is_gone_has_moved_on(resources, world):
+    connection = world.connection()
+    with resources.database.session(writing=True) as session:
+        session.delete(session.get_one(type(connection), connection.id))
+        session.commit()
+        found = leases.claim_one(session, resources.settings, connection.id, Trigger.MANUAL, None, None)
+    assert found is leases.Unclaimed.MOVED_ON

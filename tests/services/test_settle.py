@@ -1,0 +1,113 @@
+"""Closing refreshes: many in one commit, and what is kept of them afterwards."""
+
+from datetime import timedelta
+
+import pytest
+from pydantic import SecretStr
+
+from models import Connection, ConnectionState, Outcome, Refresh, Trigger
+from models.types import utc_now
+from oauth.vocabulary import FailureClass, OAuthFailure
+from services import leases, settle
+from tests.support.world import token_reply
+
+
+def claim(resources, connection, trigger=Trigger.SCHEDULED, requested_by=None):
+    with resources.database.session(writing=True) as session:
+        return leases.claim_one(session, resources.settings, connection.id, trigger, None, requested_by)
+
+
+def settled(resources, *results):
+    with resources.database.session(writing=True) as session:
+        settle.settle(session, resources.settings, results)
+
+
+def authorized(world, count):
+    connections = [world.connection() for _ in range(count)]
+    for connection in connections:
+        world.authorize(connection)
+    return connections
+
+
+def test_results_of_every_kind_are_settled_in_one_commit(resources, world):
+    good, bad, gone = authorized(world, 3)
+    claims = [claim(resources, connection) for connection in (good, bad, gone)]
+    with resources.database.session(writing=True) as session:
+        session.delete(session.get_one(Connection, gone.id))
+        session.commit()
+    dead = OAuthFailure("refresh", FailureClass.GRANT_DEAD, "It is over.", code="invalid_grant", status=400)
+    settled(resources, (claims[2], token_reply("x")), (claims[0], token_reply("at-2", "rt-2", 60)), (claims[1], dead))
+    (stored,) = world.all(Refresh, connection_id=good.id)
+    (failed,) = world.all(Refresh, connection_id=bad.id)
+    assert (stored.outcome, stored.lifetime) == (Outcome.STORED, 60)
+    assert (failed.outcome, failed.http_status, failed.failure_code) == (Outcome.FAILED, 400, "invalid_grant")
+    assert world.access_token(good) == "at-2"
+    assert world.reread(bad).state is ConnectionState.REAUTH_REQUIRED
+    assert world.reread(gone) is None
+
+
+def test_an_unusable_reply_is_kept_sealed_and_its_words_are_not(resources, world):
+    (connection,) = authorized(world, 1)
+    raw = '{"acces_token": "mistyped by the provider"}'
+    words = OAuthFailure("refresh", FailureClass.REPLY_UNUSABLE, "No token.", raw=SecretStr(raw))
+    settled(resources, (claim(resources, connection), words))
+    (row,) = world.all(Refresh)
+    assert row.unseal("raw_reply", resources.database.keyring).get_secret_value() == raw
+    assert b"mistyped" not in row.raw_reply_sealed
+    assert "mistyped" not in row.failure_said + row.failure_reason
+
+
+def test_other_failures_keep_no_reply(resources, world):
+    (connection,) = authorized(world, 1)
+    words = OAuthFailure("refresh", FailureClass.PROVIDER_DOWN, "Down.", raw=SecretStr("<html>"))
+    settled(resources, (claim(resources, connection), words))
+    assert world.all(Refresh)[0].raw_reply_sealed is None
+
+
+def test_an_authorization_remembers_who_gave_it_and_for_what(resources, world):
+    connection = world.connection()
+    settled(resources, (claim(resources, connection, Trigger.AUTHORIZE, world.oscar.id), token_reply("at-1", "rt-1")))
+    row = world.reread(connection)
+    assert (row.authorized_by, row.authorized_client) == (world.oscar.id, row.client)
+    assert row.authorized_at is not None
+    assert not row.authorization_out_of_date
+
+
+def test_a_refresh_does_not_pass_for_an_authorization(resources, world):
+    (connection,) = authorized(world, 1)
+    before = world.reread(connection).authorized_at
+    settled(resources, (claim(resources, connection), token_reply("at-2", "rt-2")))
+    assert world.reread(connection).authorized_at == before
+    assert world.reread(connection).authorized_by == world.alice.id
+
+
+def journal(session, connection, number, outcome, days=0):
+    moment = utc_now() - timedelta(days=days, seconds=1000 - number)
+    session.add(
+        Refresh(
+            workspace_id=connection.workspace_id,
+            connection_id=connection.id,
+            trigger=Trigger.SCHEDULED,
+            generation=number,
+            outcome=outcome,
+            sent_at=moment,
+            closed_at=None if outcome is Outcome.SENT else moment,
+        )
+    )
+
+
+@pytest.mark.settings(journal_keep=3, journal_failures_days=30)
+def test_the_journal_keeps_the_last_rows_of_each_connection_and_recent_failures(session, settings, world):
+    busy, quiet = authorized(world, 2)
+    for number in range(10):
+        journal(session, busy, number, Outcome.STORED)
+    journal(session, quiet, 1, Outcome.STORED, days=400)
+    journal(session, busy, 100, Outcome.FAILED, days=29)
+    journal(session, busy, 101, Outcome.UNKNOWN, days=29)
+    journal(session, busy, 102, Outcome.FAILED, days=31)
+    journal(session, busy, 103, Outcome.SENT, days=31)
+    session.commit()
+    assert settle.prune(session, settings) == 8
+    kept = {(row.connection_id, row.generation) for row in world.all(Refresh)}
+    assert kept == {(busy.id, number) for number in (7, 8, 9, 100, 101, 103)} | {(quiet.id, 1)}
+    assert settle.prune(session, settings) == 0
