@@ -7,12 +7,17 @@ FRAME_CSP = (
     "frame-ancestors 'self'"
 )
 """No scripts, no network, no navigation out of the box (RN-01, RN-06); styles are the card's own."""
+_DEAD_LINKS = '<base target="_blank">'
+"""A link opens a window, which the sandbox forbids: so a click does nothing, instead of losing the card.
+
+Links that name the frame itself are stopped by the page around it; the style spares a click on them.
+"""
 
 _STYLE = (
     ":root{color-scheme:light dark}body{margin:0;padding:16px;font:14px/1.5 system-ui,sans-serif;"
     "overflow-wrap:anywhere}table{border-collapse:collapse;width:100%}td,th{padding:6px 8px;text-align:left;"
     "border-bottom:1px solid #8884}h1,h2,h3{line-height:1.25;margin:0 0 8px}p,ul,ol{margin:0 0 8px}"
-    "img{max-width:100%}"
+    "img{max-width:100%}[target=_self i]{pointer-events:none}"
 )
 
 
@@ -20,5 +25,5 @@ def document(card_html: str) -> str:
     """A whole page around a card's HTML, which may hold anything: the policy, not the text, keeps it in."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-        f'content="width=device-width"><title>Card</title><style>{_STYLE}</style></head><body>{card_html}</body></html>'
+        f'content="width=device-width">{_DEAD_LINKS}<title>Card</title><style>{_STYLE}</style></head><body>{card_html}</body></html>'
     )
