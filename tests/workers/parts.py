@@ -98,7 +98,7 @@ class Valkey:
 def monitor(url: str):
     """Everything Redis is told meanwhile, command by command."""
     seen: list[str] = []
-    client = redis_client.Redis.from_url(url)
+    client = redis_client.Redis.from_url(url, socket_timeout=None)
     with client.monitor() as watching:
 
         def listen() -> None:
