@@ -85,10 +85,14 @@ def keyring_of(session: Session) -> Keyring:
 
 
 def make_engine(url: str) -> Engine:
-    """An engine; SQLite with WAL, foreign keys, durable commits and pages wiped on delete."""
+    """An engine; SQLite with WAL, foreign keys, durable commits and pages wiped on delete.
+
+    Errors never show the values of a statement: they end up in logs.
+    """
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
-    engine = create_engine(url, connect_args={"timeout": SQLITE_BUSY_SECONDS, "isolation_level": None})
+        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, hide_parameters=True)
+    options = {"timeout": SQLITE_BUSY_SECONDS, "isolation_level": None}
+    engine = create_engine(url, connect_args=options, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
