@@ -16,7 +16,7 @@ import outbound
 from oauth import reply
 from oauth.client_auth import AUTHENTICATORS, candidates
 from oauth.grants import GRANTS, extra
-from oauth.vocabulary import ClientAuthMethod, FailureClass, GrantType, OAuthFailure, Registration, TokenReply
+from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure, Registration, TokenReply
 from outbound import Limits
 
 HEADERS = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
@@ -116,7 +116,7 @@ class TokenClient(OAuth2Client):
             received_at=datetime.now(UTC),
             secrets=secrets,
             step=self._step,
-            renewable=self._registration.grant_type is GrantType.CLIENT_CREDENTIALS or "refresh_token" in params,
+            renewable=not GRANTS[self._registration.grant_type].needs_person or "refresh_token" in params,
         )
         return replace(parsed, auth_method=method)
 
