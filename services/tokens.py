@@ -138,10 +138,12 @@ def drain(
 async def _pump(resources: Resources, going_on: Callable[[], bool], limit: int) -> int:
     """Claim while there is room, send concurrently, store whatever has arrived since the last commit.
 
-    A database that goes away stops the claiming only: what has been sent is still waited for and stored.
+    A database that goes away, or a mistake of ours, stops the claiming only: what has been sent is still
+    waited for and stored, since its refresh token may be spent.
     """
     under_way: set[asyncio.Task[Result]] = set()
-    sent, problem = 0, None
+    sent = 0
+    problem: BaseException | None = None
     while True:
         room = limit - len(under_way) if problem is None and going_on() else 0
         try:
@@ -155,8 +157,10 @@ async def _pump(resources: Resources, going_on: Callable[[], bool], limit: int) 
         done, under_way = await asyncio.wait(
             under_way, timeout=resources.settings.tick, return_when=asyncio.FIRST_COMPLETED
         )
+        problem = next(filter(None, (task.exception() for task in done)), problem)
         try:
-            await asyncio.to_thread(_settle, resources, [task.result() for task in done])
+            answered = [task.result() for task in done if task.exception() is None]
+            await asyncio.to_thread(_settle, resources, answered)
         except OperationalError as error:
             problem = error
     if problem is not None:
