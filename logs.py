@@ -121,12 +121,17 @@ def _clean(name: str, value: Any, depth: int) -> Any:
     if depth > DEEPEST:
         return "…"
     if isinstance(value, Mapping):
-        return {redact_text(str(key)): _clean(str(key), item, depth + 1) for key, item in value.items()}
+        named = ((_text(key), item) for key, item in value.items())
+        return {redact_text(name): _clean(name, item, depth + 1) for name, item in named}
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean(*_named(item), depth + 1) for item in value]
+    return redact_text(_text(value))
+
+
+def _text(value: Any) -> str:
     if isinstance(value, bytes | bytearray):
-        value = value.decode("utf-8", "backslashreplace")
-    return redact_text(value if isinstance(value, str) else str(value))
+        return value.decode("utf-8", "backslashreplace")
+    return str(value)
 
 
 def _named(item: Any) -> tuple[str, Any]:

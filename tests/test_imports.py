@@ -55,6 +55,7 @@ SOCKETS = {
     "rendering/child.py": "talks to the process that started it",
     "rendering/liquid.py": "talks to the child it started",
     "services/leases.py": "asks for this machine's name",
+    "workers/process.py": "asks for this machine's name",
 }
 """The only modules that may import `socket`, and why."""
 NOT_THE_OUTSIDE_WORLD = {"outbound", "runner"}
