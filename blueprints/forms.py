@@ -21,14 +21,14 @@ class Form(FlaskForm):
 
     def validate(self, extra_validators: Any = None) -> bool:
         """Check every field; refuse what no database can hold before anything else looks at it."""
-        sound = True
-        for field in self:
-            if isinstance(field.data, str) and UNSTORABLE.search(field.data):
-                field.data = UNSTORABLE.sub("\ufffd", field.data)
-                sound = False
-                bad = field
-                bad.errors = ["This contains a character that cannot be stored; it is shown as \ufffd."]
-        return bool(super().validate(extra_validators)) and sound
+        bad = [field for field in self if isinstance(field.data, str) and UNSTORABLE.search(field.data)]
+        for field in bad:
+            field.data = UNSTORABLE.sub("\ufffd", field.data)
+        sound = bool(super().validate(extra_validators))
+        for field in bad:  # afterwards, because validating starts with an empty list of errors
+            found: Any = field
+            found.errors = [*field.errors, "This contains a character that cannot be stored; it is shown as \ufffd."]
+        return sound and not bad
 
     def show(self, problem: InvalidInput) -> None:
         """Put a service's errors at their fields; what has no field stands above the form."""
