@@ -9,14 +9,12 @@ import json
 import secrets
 import uuid
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import CursorResult, delete, update
+from sqlalchemy import CursorResult, update
 from sqlmodel import Session, col, select
 
-from config import Settings
 from models import AttemptOutcome, AuthorizationAttempt, Connection, User
 from models.authorization_attempt import CHECKS
 from models.types import Keyring, utc_now
@@ -114,14 +112,11 @@ def withdraw(session: Session, connection: Connection, words: str) -> None:
         fail(session, attempt, connection, failure)
 
 
-def sweep(session: Session, settings: Settings, connection_id: uuid.UUID) -> None:
-    """Erase what abandoned attempts of a connection kept, and drop attempts as old as old failures."""
-    now = utc_now()
-    mine = col(AuthorizationAttempt.connection_id) == connection_id
-    abandoned = update(AuthorizationAttempt).where(mine, col(AuthorizationAttempt.expires_at) <= now)
-    session.execute(
-        abandoned.values(state_data_sealed=None, callback_sealed=None).execution_options(synchronize_session=False)
+def erase_abandoned(session: Session, connection_id: uuid.UUID) -> None:
+    """Erase what attempts of a connection kept for a callback that did not come in time."""
+    late = update(AuthorizationAttempt).where(
+        col(AuthorizationAttempt.connection_id) == connection_id, col(AuthorizationAttempt.expires_at) <= utc_now()
     )
-    oldest = now - timedelta(days=settings.journal_failures_days)
-    old = delete(AuthorizationAttempt).where(mine, col(AuthorizationAttempt.created_at) < oldest)
-    session.execute(old.execution_options(synchronize_session=False))
+    session.execute(
+        late.values(state_data_sealed=None, callback_sealed=None).execution_options(synchronize_session=False)
+    )

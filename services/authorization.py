@@ -12,7 +12,7 @@ import outbound
 from models import AuthorizationAttempt, Connection, ConnectionState, Trigger, User, keyring_of
 from models.types import Undecryptable, utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure, Registration
-from services import attempts, audit, findings, leases, tokens
+from services import attempts, audit, exchanges, findings, leases, tokens
 from services.errors import NotFound
 from services.resources import Resources
 
@@ -51,7 +51,8 @@ def begin(
             raise NotFound(GONE)
         attempt = _new(resources, connection, user, browser_hash)
         attempt.popup, attempt.return_to = popup and connection.grant.needs_person, return_to
-        attempts.sweep(session, resources.settings, connection_id)
+        attempts.erase_abandoned(session, connection_id)
+        exchanges.close_abandoned(session, resources.settings, connection_id)
         session.add(attempt)
         audit.record(session, audit.Actor.person(user), "connection.authorize_started", connection, connection.name)
         try:

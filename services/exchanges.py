@@ -10,11 +10,14 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from pydantic import SecretStr
+from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
+from config import Settings
 from models import AttemptOutcome, AuthorizationAttempt, Connection, ConnectionState, Outcome, Refresh, Token, Trigger
 from models.authorization_attempt import CHECKS
 from models.types import utc_now
@@ -25,6 +28,7 @@ from services.resources import Resources
 
 CHANGED = "The connection's settings changed while you were at the provider. Start again."
 NEWER = "A newer authorization of this connection finished first; that one is in use."
+ABANDONED = "The process stopped after the code was sent and before a reply was stored."
 CODE_REFUSED = "The provider did not accept the code that it had just sent back."
 SPOILED_BY = frozenset({FailureClass.CLIENT_BAD, FailureClass.REQUEST_BAD, FailureClass.LOCAL})
 
@@ -67,6 +71,22 @@ def _of_a_code(failure: OAuthFailure) -> OAuthFailure:
         provider_said=failure.provider_said,
         status=failure.status,
     )
+
+
+def close_abandoned(session: Session, settings: Settings, connection_id: uuid.UUID) -> None:
+    """Close the journal rows of exchanges whose process died: nobody else will. Does not commit."""
+    statement = (
+        update(Refresh)
+        .where(
+            col(Refresh.connection_id) == connection_id,
+            col(Refresh.lease_owner) == states.NO_LEASE,
+            col(Refresh.outcome) == Outcome.SENT,
+            col(Refresh.sent_at) < utc_now() - timedelta(seconds=settings.lease),
+        )
+        .values(outcome=Outcome.UNKNOWN, closed_at=utc_now(), failure_reason=ABANDONED)
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(statement)
 
 
 def conclude(resources: Resources, exchange: Exchange, result: TokenReply | OAuthFailure) -> AuthorizationAttempt:

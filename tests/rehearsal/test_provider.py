@@ -1,0 +1,151 @@
+"""The rehearsal provider is honest: it holds clients to the RFCs, and its switches do what they say."""
+
+import base64
+import hashlib
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import pytest
+
+from rehearsal.authorize import ODD_ANSWERS
+from tests.support import flow
+
+REDIRECT = "http://127.0.0.1:9/auth/provider/callback"
+VERIFIER = "v" * 43
+CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
+SECRET = "practice-secret-code"
+
+
+@pytest.fixture(autouse=True)
+def agreeing(provider):
+    provider.control(auto_consent=True)
+
+
+def authorize(provider, **params):
+    """The callback's parameters."""
+    asked = {
+        "response_type": "code",
+        "client_id": "rehearsal-code",
+        "redirect_uri": REDIRECT,
+        "scope": "orders.read",
+        "state": "the state",
+        **params,
+    }
+    return flow.query(flow.agree(f"{provider.url}/authorize?{urllib.parse.urlencode(asked)}"))
+
+
+def token(provider, *, secret=SECRET, client_id="rehearsal-code", **form):
+    """Status and reply of a token request with Basic authentication."""
+    pair = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
+    body = urllib.parse.urlencode(form).encode()
+    request = urllib.request.Request(f"{provider.url}/token", body, {"Authorization": f"Basic {pair}"})
+    try:
+        reply = urllib.request.urlopen(request, timeout=5)
+    except urllib.error.HTTPError as error:
+        reply = error
+    with reply:
+        return reply.status, json.load(reply)
+
+
+def exchange(provider, code, **form):
+    return token(provider, grant_type="authorization_code", code=code, **{"redirect_uri": REDIRECT, **form})
+
+
+def test_a_code_gives_a_token_that_its_api_takes(provider):
+    status, reply = exchange(provider, authorize(provider)["code"])
+    assert status == 200
+    assert provider.alive(reply["access_token"])
+    assert reply["token_type"] == "Bearer"
+
+
+def test_a_code_works_once_and_a_second_use_revokes_what_the_first_gave(provider):
+    code = authorize(provider)["code"]
+    _status, reply = exchange(provider, code)
+    assert exchange(provider, code)[1]["error"] == "invalid_grant"
+    assert not provider.alive(reply["access_token"])
+
+
+def test_a_code_is_bound_to_its_redirect_url(provider):
+    code = authorize(provider)["code"]
+    assert exchange(provider, code, redirect_uri=f"{REDIRECT}/")[1]["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize("verifier", ["", "w" * 43])
+def test_a_challenge_wants_its_verifier(provider, verifier):
+    code = authorize(provider, code_challenge=CHALLENGE, code_challenge_method="S256")["code"]
+    assert exchange(provider, code, code_verifier=verifier)[1]["error"] == "invalid_grant"
+    assert exchange(provider, code, code_verifier=VERIFIER)[0] == 200
+
+
+def test_a_verifier_without_a_challenge_is_refused(provider):
+    assert exchange(provider, authorize(provider)["code"], code_verifier=VERIFIER)[1]["error"] == "invalid_grant"
+
+
+def test_a_wrong_secret_is_refused(provider):
+    status, reply = exchange(provider, authorize(provider)["code"], secret="another")
+    assert (status, reply["error"]) == (401, "invalid_client")
+
+
+def test_a_refresh_token_used_twice_ends_the_whole_authorization(provider):
+    _status, first = exchange(provider, authorize(provider)["code"])
+    status, second = token(provider, grant_type="refresh_token", refresh_token=first["refresh_token"])
+    assert status == 200
+    assert token(provider, grant_type="refresh_token", refresh_token=first["refresh_token"])[0] == 400
+    assert not provider.alive(second["access_token"])
+
+
+def test_client_credentials_give_a_token_without_a_person(provider):
+    form = {"grant_type": "client_credentials", "scope": "orders.read"}
+    status, reply = token(provider, client_id="rehearsal-machine", secret="practice-secret-machine", **form)
+    assert status == 200
+    assert "refresh_token" not in reply
+
+
+def test_nobody_is_sent_to_a_redirect_url_that_is_not_registered(provider):
+    with pytest.raises(AssertionError, match="not registered"):
+        authorize(provider, redirect_uri="https://evil.example/auth/provider/callback")
+
+
+@pytest.mark.parametrize(
+    ("switch", "expected"),
+    [
+        ("", {"state": "the state", "iss": "{url}"}),
+        ("wrong_state", {"state": "not-the-state-that-was-sent"}),
+        ("missing_state", {"state": None}),
+        ("cut_state:5", {"state": "the s"}),
+        ("missing_iss", {"iss": None}),
+        ("iss:https://evil.example", {"iss": "https://evil.example"}),
+        ("extra_fields", {"authuser": "0", "state": "the state"}),
+        ("other_name", {"code": None}),
+        ("error:server_error=went wrong", {"error": "server_error", "error_description": "went wrong", "code": None}),
+        ("deny", {"error": "access_denied", "code": None}),
+    ],
+)
+def test_each_switch_changes_what_goes_back(provider, switch, expected):
+    provider.control(behaviours={"authorize": switch} if switch else {})
+    given = authorize(provider)
+    assert {name: given.get(name) for name in expected} == {
+        name: value.format(url=provider.url) if value else value for name, value in expected.items()
+    }
+
+
+def test_every_switch_of_the_answer_has_a_test():
+    [mark] = [mark for mark in test_each_switch_changes_what_goes_back.pytestmark if mark.name == "parametrize"]
+    assert set(ODD_ANSWERS) <= {switch.partition(":")[0] for switch, _expected in mark.args[1]}
+
+
+def test_a_provider_that_never_goes_back_stays_on_its_own_page(provider):
+    provider.control(behaviours={"authorize": "never"})
+    with pytest.raises(AssertionError, match="told not to go back"):
+        authorize(provider)
+
+
+def test_a_reply_can_leave_fields_out_and_tell_another_scope(provider):
+    provider.control(behaviours={"token": "without:refresh_token,expires_in"})
+    _status, reply = exchange(provider, authorize(provider)["code"])
+    assert not {"refresh_token", "expires_in"} & set(reply)
+    provider.control(behaviours={"token": "scope:orders.read customers.read"})
+    _status, reply = exchange(provider, authorize(provider)["code"])
+    assert reply["scope"] == "orders.read customers.read"
