@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-from authlib.common.urls import add_params_to_uri
 from authlib.oauth2.client import OAuth2Client
 from pydantic import SecretStr
 
@@ -61,19 +60,6 @@ class TokenClient(OAuth2Client):
 
     def __exit__(self, *_error: object) -> None:
         """Nothing to close: connections belong to `outbound`."""
-
-    def create_authorization_url(
-        self, url: str, /, state: str | None = None, code_verifier: str | None = None, **params: Any
-    ) -> tuple[str, str]:
-        """The authorization request (RFC 6749 §4.1.1) and its state.
-
-        The registration's own parameters go into the address first: as keyword arguments a name such as
-        `url` would collide with Authlib's own.
-        """
-        own = GRANTS[self._registration.grant_type].authorization_params(self._registration)
-        url = add_params_to_uri(url, [(name, value) for name, value in own.items() if name not in params])
-        address, state = super().create_authorization_url(url, state=state, code_verifier=code_verifier, **params)
-        return address, state
 
     async def obtain(self, params: Mapping[str, str]) -> TokenReply:
         """A token for `params` (`grant_type` included), trying client authentication as configured.
