@@ -48,6 +48,12 @@ class OverviewRow:
         """Whether a refresh is under way."""
         return self.token.is_leased(utc_now())
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it waits for a refresh to be sent."""
+        due = self.token.next_refresh_at
+        return due is not None and due <= utc_now()
+
 
 @dataclass(frozen=True)
 class Page:

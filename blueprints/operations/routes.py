@@ -49,8 +49,8 @@ def refresh() -> Page:
     asked_for = refreshes.refresh_in_bulk(web.db(), resources.settings, chosen, web.me().user.id, web.actor())
     view, followed = _view(FilterForm.from_address()), [str(one.id) for one in asked_for]
     web.release_db()
-    rung = queue.ring(resources)
-    return web.see_other("operations.index", "" if rung else WITHOUT_REDIS, **view, bulk=followed)
+    queue.ring(resources)  # without Redis the scheduler does it, as the page says
+    return web.see_other("operations.index", **view, bulk=followed)
 
 
 @blueprint.get("/operations/refresh/<uuid:bulk_id>")
@@ -78,7 +78,6 @@ def history(connection_id: uuid.UUID) -> Page:
 
 
 NONE_SELECTED = "Select at least one connection, then press Refresh selected."
-WITHOUT_REDIS = "Redis cannot be reached: the scheduler takes these refreshes up by itself."
 
 
 def _page(problem: str = "") -> str:
