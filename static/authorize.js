@@ -8,6 +8,7 @@
   const LOOK_AFTER = [800, 2500, 6000];
   const LOOK_AGAIN_AFTER = 400;
   const CLOSE_AFTER = 400;
+  const WINDOW = "cardkey-authorization-window";
   const SIZE = { width: 560, height: 720 };
 
   const channel = "BroadcastChannel" in window ? new BroadcastChannel("cardkey-authorization") : null;
@@ -65,6 +66,7 @@
   function tell(part) {
     const { attempt, standing } = part.dataset;
     channel?.postMessage({ attempt, standing });
+    if ("window" in part.dataset) sessionStorage.setItem(WINDOW, "yes");
     const onward = part.querySelector("a[data-onward]");
     if (onward) {
       if ("window" in part.dataset) window.opener = null;
@@ -83,6 +85,11 @@
   document.addEventListener("htmx:load", ({ detail }) => {
     if (detail.elt.matches?.("section[data-attempt]")) tell(detail.elt);
   });
+
+  /* A page that knows no attempt may stand in a window of ours all the same. */
+  if (sessionStorage.getItem(WINDOW)) {
+    document.querySelectorAll("[data-window-only]").forEach((button) => { button.hidden = false; });
+  }
 
   /* An address with somebody's answer in it does not stay in the history. */
   if (document.querySelector("[data-clean-address]")) history.replaceState(null, "", location.pathname);
