@@ -73,6 +73,10 @@ class World:
             Membership(workspace_id=self.globex.id, user_id=self.gus.id, role=Role.ADMIN),
         )
 
+    def join(self, workspace: Workspace, person: User, role: Role) -> None:
+        """Make somebody a member of a workspace as well."""
+        self._add(Membership(workspace_id=workspace.id, user_id=person.id, role=role))
+
     @staticmethod
     def _person(email: str, **columns) -> User:
         return User(email=email, password_hash=password_hash(), **columns)
