@@ -29,7 +29,7 @@ check: prepare-tests ## what CI runs: format, lint, types, tests
 	$(MAKE) --no-print-directory test
 
 audit: tools ## look up known vulnerabilities in the pinned dependencies (needs the internet)
-	$(TOOLS)/bin/pip-audit --require-hashes --disable-pip -r requirements.txt
+	$(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt
 
 lock: tools ## compile requirements*.in into requirements*.txt with hashes (for maintainers)
 	for name in requirements requirements-dev; do \

@@ -80,11 +80,11 @@ def additions(environ: Mapping[str, str]) -> dict[str, str]:
         for variable, name in KEY_FILES.items():
             if (folder / "keys" / name).is_file():
                 found[variable] = (folder / "keys" / name).read_text().strip()
+        socket = socket_path(folder)
+        if socket.is_socket():
+            found["CARDKEY_REDIS_URL"] = redis_url(socket)
     except OSError as problem:
-        raise Unusable(f"The keys in {folder / 'keys'} cannot be read ({problem.strerror}).") from None
-    socket = socket_path(folder)
-    if socket.is_socket():
-        found["CARDKEY_REDIS_URL"] = redis_url(socket)
+        raise Unusable(f"What is kept in {folder} cannot be read ({problem.strerror}).") from None
     return {name: value for name, value in found.items() if not environ.get(name)}
 
 

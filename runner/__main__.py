@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import IO
 
 import embedded
 from runner import valkey
@@ -27,12 +27,12 @@ PORTAL = [sys.executable, "-m", "gunicorn", "--config", "gunicorn_conf.py", "app
 
 
 class Stop:
-    """Set by Ctrl-C and SIGTERM; a second one makes it urgent."""
+    """Set by Ctrl-C, SIGTERM and a terminal that is closed; a second one makes it urgent."""
 
     def __init__(self) -> None:
-        """Listen to both signals from now on."""
+        """Listen from now on."""
         self.asked = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._hear)
 
     def is_urgent(self) -> bool:
@@ -79,6 +79,8 @@ def _start(family: Family, folder: Path, stop: Stop) -> None:
     if "CARDKEY_REDIS_URL" not in environment:
         environment["CARDKEY_REDIS_URL"] = _provide_redis(family, folder, environment)
     _migrate(environment)
+    if stop.asked:
+        return
     provider = [sys.executable, "-m", "rehearsal", "--host", "localhost", "--port", str(port + 1)]
     for child in (
         Child("portal", PORTAL, environment),
@@ -198,8 +200,12 @@ def _welcome(environment: dict[str, str]) -> None:
         say(f"  {link}")
 
 
-def _flask(environment: dict[str, str], *arguments: str) -> Any:
-    return subprocess.run([*FLASK, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+def _flask(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run an operator's command to its end; in a session of its own, so that Ctrl-C does not cut it short."""
+    command = [*FLASK, *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, start_new_session=True, check=False
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import threading
 from typing import IO, Any
@@ -12,9 +14,13 @@ _lock = threading.Lock()
 
 
 def say(words: str, *, name: str = "cardkey") -> None:
-    """Print one line of ours."""
+    """Print one line of ours. When nobody reads any more (`make run | head`), everything ends in good order."""
     with _lock:
-        print(f"{name:<{WIDTH}} | {words}", flush=True)
+        try:
+            print(f"{name:<{WIDTH}} | {words}", flush=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def follow(name: str, stream: IO[str]) -> None:

@@ -93,7 +93,12 @@ class Run:
         self._read = 0
         with Path(self.screen.name).open("w") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "runner"], cwd=ROOT, env=self.environment, stdout=file, stderr=file
+                [sys.executable, "-m", "runner"],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
             )
 
     @property
@@ -130,8 +135,8 @@ class Run:
         return found
 
     def stop(self, number=signal.SIGINT):
-        """Ask it to end; returns its exit status."""
-        self.process.send_signal(number)
+        """Ask it and whatever else a terminal would ask at Ctrl-C; returns its exit status."""
+        os.killpg(self.process.pid, number)
         return self.process.wait(PATIENCE)
 
     def end(self):
@@ -195,6 +200,20 @@ def test_one_command_starts_everything_and_ctrl_c_leaves_no_process_behind(tmp_p
         assert run.stop(signal.SIGINT) == 0
         assert processes_of(folder) == []
         assert not (folder / "processes.json").exists()
+
+
+def test_ctrl_c_during_the_start_and_a_reader_that_leaves_end_everything_too(tmp_path):
+    folder = tmp_path / "data"
+    with running(folder) as run:
+        until((folder / "cardkey.sqlite3").exists, "the beginning of the migration")
+        assert run.stop(signal.SIGHUP) == 0
+        assert processes_of(folder) == []
+        command = [sys.executable, "-m", "runner"]
+        with subprocess.Popen(command, cwd=ROOT, env=run.environment, stdout=subprocess.PIPE) as unread:
+            assert unread.stdout.readline()
+            unread.stdout.close()
+            assert unread.wait(PATIENCE) == 0
+        assert processes_of(folder) == []
 
 
 def test_keys_are_made_once_and_nobody_else_can_read_them(tmp_path):
