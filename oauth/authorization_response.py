@@ -67,7 +67,7 @@ class AuthorizationResponse:
             self.error, (FailureClass.REQUEST_BAD, "The provider ended the authorization with an error.")
         )
         if self.denied:
-            words = "Access was refused at the provider, so nothing was changed here."
+            words = "Access was refused at the provider."
         hidden = list(secrets)
         said = scrub(self.error_description, hidden, LONGEST_SAID)
         return OAuthFailure(STEP, kind, words, code=scrub(self.error, hidden, 100), provider_said=said)

@@ -150,12 +150,15 @@ def test_a_denial_is_told_in_the_window_and_on_the_page_behind_it(shown, axe):
         window.get_by_role("button", name="Close this window").click()
 
 
-def test_a_wrong_state_ends_on_a_page_that_says_so_and_harms_nothing(shown, stack):
+def test_a_wrong_state_ends_on_a_page_that_says_so_and_harms_nothing(shown, stack, axe):
     stack.provider.control(behaviours={"authorize": "wrong_state"})
     window = press(shown)
     agree(window)
     expect(window.get_by_text("belongs to no authorization that is under way")).to_be_visible()
     assert window.url == f"{stack.url}/auth/provider/callback"
+    assert axe(window) == []
+    with window.expect_event("close"):
+        window.get_by_role("button", name="Close this window").click()
     expect(shown.get_by_text("Waiting for localhost")).to_be_visible()
     stack.provider.control(behaviours={})
     agree_again = press(shown)
@@ -266,14 +269,15 @@ def test_the_page_after_the_callback_asks_nobody_else_and_has_no_query(shown, st
     """PU-05."""
     stack.provider.control(behaviours={"authorize": "deny"})
     asked = []
-    shown.context.on("request", asked.append)
+    shown.context.on("request", lambda request: asked.append((request, request.url)))
     window = press(shown)
     expect(window.get_by_role("heading", level=1)).to_have_text("Not authorized")
     assert re.fullmatch(rf"{re.escape(stack.url)}/authorization/[0-9a-f-]{{36}}", window.url)
-    back = next(place for place, request in enumerate(asked) if "/auth/provider/callback" in request.url)
-    assert [request.url for request in asked[back:] if not request.url.startswith(stack.url)] == []
-    assert all("referer" not in request.headers or "code=" not in request.headers["referer"] for request in asked)
-    onward = next(request for request in asked if request.url.startswith(f"{stack.provider.url}/authorize"))
+    back = next(place for place, (_request, url) in enumerate(asked) if "/auth/provider/callback" in url)
+    assert [url for _request, url in asked[back:] if not url.startswith(stack.url)] == []
+    referrers = [request.headers.get("referer", "") for request, _url in asked]
+    assert not any("code=" in referrer or "state=" in referrer for referrer in referrers[back:])
+    onward = next(request for request, url in asked if url.startswith(f"{stack.provider.url}/authorize"))
     assert "referer" not in onward.headers
 
 
