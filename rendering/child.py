@@ -85,6 +85,7 @@ def limit(limits: dict[str, float]) -> None:
     """Memory, processor time, files and the wall clock: each ends the process from outside its own code.
 
     No descriptor can be opened any more, so that nothing in a template could read a file or reach a network.
+    For root the kernel does not count processes; a template has no way to start one in any case.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, limits["wall"])

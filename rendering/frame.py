@@ -15,9 +15,10 @@ Links that name the frame itself are stopped by the page around it; the style sp
 
 _STYLE = (
     ":root{color-scheme:light dark}body{margin:0;padding:16px;font:14px/1.5 system-ui,sans-serif;"
-    "overflow-wrap:anywhere}table{border-collapse:collapse;width:100%}td,th{padding:6px 8px;text-align:left;"
-    "border-bottom:1px solid #8884}h1,h2,h3{line-height:1.25;margin:0 0 8px}p,ul,ol{margin:0 0 8px}"
-    "img{max-width:100%}[target=_self i]{pointer-events:none}"
+    "overflow-wrap:break-word}h1,h2,h3{line-height:1.25;margin:0 0 8px}h2{font-size:1.15em}"
+    "table+h2,ul+h2{margin-top:20px}table{border-collapse:collapse;width:100%}"
+    "td,th{padding:6px 8px;text-align:left;vertical-align:top;border-bottom:1px solid #8884}"
+    "p,ul,ol{margin:0 0 8px}img{max-width:100%}[target=_self i]{pointer-events:none}"
 )
 
 

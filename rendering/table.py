@@ -26,6 +26,18 @@ class _Table:
         self.room -= 1
         return _leaf(value)
 
+    def sections(self, value: dict[str, object]) -> str:
+        """The reply itself: its plain values as a table, then whatever holds more under a heading of its own."""
+        large = {name: item for name, item in value.items() if isinstance(item, dict | list) and item}
+        plain = {name: item for name, item in value.items() if name not in large}
+        parts = []
+        for name, item in list(large.items())[:MOST_ROWS]:
+            if self.room <= 0:
+                break
+            parts.append(f"<h2>{_label(name)}</h2>{self.value(item, DEEPEST - 1)}")
+        above = self.facts(plain, 1) if plain else ""
+        return f"{above}{''.join(parts)}{_more(len(large) - len(parts))}"
+
     def facts(self, value: dict[str, object], levels: int) -> str:
         """An object as a table of names and values."""
         rows = []
@@ -64,7 +76,7 @@ def table(data: object) -> str:
     """HTML of a JSON value: objects as tables, lists as rows, long ones cut with a word about it."""
     if data is None:
         return "<p>The API answered, without any content.</p>"
-    return _Table().value(data, DEEPEST)
+    return _Table().sections(data) if isinstance(data, dict) and data else _Table().value(data, DEEPEST)
 
 
 def _leaf(value: object) -> str:

@@ -1,7 +1,5 @@
 """A real browser, a page as the portal makes it, and an attacker who listens."""
 
-import os
-import shutil
 import threading
 from dataclasses import dataclass, field
 
@@ -11,14 +9,8 @@ from werkzeug.wrappers import Request, Response
 
 from blueprints.guards import CSP
 from rendering.frame import FRAME_CSP, document
+from tests.support import browser
 
-QUIET = (
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
 PARENT = (
     '<!doctype html><title>Portal</title><h1 id="own">Orders</h1>'
     '<iframe {sandbox} title="Card" src="/frame" width="900" height="600"></iframe>'
@@ -26,10 +18,9 @@ PARENT = (
 
 
 @pytest.fixture(scope="session")
-def browser_type_launch_args():
-    """Whichever Chromium there is; as root it needs to run without its own sandbox."""
-    found = os.environ.get("CHROMIUM_PATH") or shutil.which("chromium") or shutil.which("google-chrome")
-    return {"args": list(QUIET), **({"executable_path": found} if found else {})}
+def browser_type_launch_args(browser_type_launch_args):
+    """The Chromium of this machine."""
+    return {**browser_type_launch_args, **browser.launch_options()}
 
 
 @dataclass

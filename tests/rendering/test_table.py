@@ -14,6 +14,12 @@ def test_objects_are_tables_of_names_and_values():
     assert '<th scope="row">Tags</th><td>none</td>' in shown
 
 
+def test_what_holds_more_stands_under_a_heading_of_its_own():
+    shown = table({"customer": {"name": "Ada"}, "since": 2019, "orders": [{"n": 1}]})
+    assert shown.index("Since") < shown.index("<h2>Customer</h2>") < shown.index("<h2>Orders</h2>")
+    assert shown.endswith("<tbody><tr><td>1</td></tr></tbody></table>")
+
+
 def test_a_list_of_objects_is_a_table_with_a_row_each():
     shown = table([{"a": 1, "b": 2}, {"a": 3, "c": 4}])
     assert '<thead><tr><th scope="col">A</th><th scope="col">B</th><th scope="col">C</th></tr></thead>' in shown

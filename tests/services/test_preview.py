@@ -343,7 +343,7 @@ def test_a_reply_without_content_is_rendered_with_a_note(world, stub, stub_addre
 def test_a_card_without_a_template_shows_the_reply_as_a_table(world, connected, run, html):
     result = run(world.card(connection=connected, template_content=" \n"))
     assert preview.NO_TEMPLATE in result.notes
-    assert '<th scope="row">Customer</th>' in html(result)
+    assert "<h2>Customer</h2>" in html(result)
     assert "Ada Lovelace" in html(result)
 
 
@@ -413,6 +413,14 @@ def test_a_reply_beyond_the_limit_is_refused(world, stub, stub_address, run):
 def test_a_value_that_would_break_a_header_is_refused_before_anything_is_sent(world, stub, stub_address, run):
     card = card_at(world, stub_address, headers={"X-Customer": "{{customer_email}}"})
     result = run(card, values={"customer_email": "a\r\nHost: evil.example"})
+    assert result.failure.failure_class is Problem.BAD_REQUEST
+    assert not stub.log
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize("name", ["Host", "authorization", "Cookie", "Transfer-Encoding", "Proxy-Authorization", "a b"])
+def test_a_header_that_is_not_the_cards_to_set_is_refused_even_if_it_was_stored(world, stub, stub_address, run, name):
+    result = run(card_at(world, stub_address, headers={name: "x"}))
     assert result.failure.failure_class is Problem.BAD_REQUEST
     assert not stub.log
 
