@@ -73,7 +73,7 @@ class Token(Record, Sealing, table=True):
     provider_host: str = Field(default="", max_length=260)
     """Host of the token endpoint, for the limit of requests in flight."""
     next_refresh_at: datetime | None = moment()
-    """None: not to be refreshed by itself."""
+    """None: nothing happens by itself. What nothing can renew is due at its end, to be found run out."""
     priority: int = Priority.SCHEDULED
     requested_at: datetime | None = moment()
     """Last press of Refresh now."""

@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from pydantic import SecretStr
-from sqlalchemy import ColumnElement, CursorResult, Select, func, or_, update
+from sqlalchemy import ColumnElement, CursorResult, ScalarSelect, Select, func, or_, update
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 import logs
@@ -22,6 +23,8 @@ from services import eligibility, states
 
 log = logs.get(__name__)
 
+CLAIMING = 0x4361726B6579
+"""Number of the lock that claimers share on PostgreSQL; any number that nobody else uses."""
 TRIGGERS = {
     Priority.AGENT_FACING: Trigger.AGENT_FACING,
     Priority.MANUAL: Trigger.MANUAL,
@@ -75,6 +78,7 @@ def claim_due(session: Session, settings: Settings, limit: int) -> list[Claim]:
     At most `host_concurrency` are leased at one provider host, counting what other processes hold.
     A row that cannot be decrypted is marked and left out; the others are claimed.
     """
+    _let_no_other_claim(session)
     now, owner = utc_now(), owner_name()
     statement = (
         update(Token)
@@ -109,13 +113,16 @@ def claim_one(
     spent: int | None,
     requested_by: uuid.UUID | None,
 ) -> Claim | Unclaimed:
-    """Lease one connection's token unless it is leased or its generation is past `spent`; commits."""
+    """Lease one connection's token unless it is leased or its generation is past `spent`; commits.
+
+    Busy as well while its provider's host has no room for another request.
+    """
     now = utc_now()
     mine = [col(Token.connection_id) == connection_id, col(Token.slot) == Slot.CURRENT]
     unmoved = [] if spent is None else [col(Token.generation) <= spent]
     statement = (
         update(Token)
-        .where(*mine, *unmoved, _free(now))
+        .where(*mine, *unmoved, _free(now), _held_at_its_host(now) < settings.host_concurrency)
         .values(lease_owner=owner_name(), lease_until=now + timedelta(seconds=settings.lease))
         .execution_options(synchronize_session=False)
     )
@@ -134,6 +141,19 @@ def claim_one(
     claim = _prepare(session, token, trigger, requested_by)
     session.commit()
     return claim or Unclaimed.RESTING
+
+
+def _let_no_other_claim(session: Session) -> None:
+    """Until the commit: claimers at the same moment would each see an idle host. SQLite has one writer anyhow."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(CLAIMING)))
+
+
+def _held_at_its_host(now: datetime) -> ScalarSelect[int]:
+    """How many requests are in flight at the host of the token that is to be leased."""
+    other = aliased(Token)
+    query = select(func.count()).select_from(other).where(other.provider_host == Token.provider_host)
+    return query.where(col(other.lease_until) > now).correlate(Token).scalar_subquery()
 
 
 def _free(now: datetime) -> ColumnElement[bool]:

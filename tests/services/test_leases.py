@@ -1,8 +1,11 @@
 """Who may send: leases are taken in one UPDATE, in order, and no more at a host than it has room for."""
 
+import threading
+import time
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from models import Outcome, Priority, Refresh, Token, Trigger
 from models.types import utc_now
@@ -62,6 +65,41 @@ def test_claimers_at_the_same_moment_do_not_crowd_one_host_together(resources, w
     due(world, 12)
     results = at_once(4, lambda _n: claim_due(resources))
     assert sum(len(claims) for claims in results) == 3
+
+
+@pytest.mark.settings(host_concurrency=3)
+def test_a_claimer_counts_what_another_is_just_claiming(resources, world):
+    """Rows that turn due between two claimers are not the first one's; its leases count all the same."""
+    due(world, 3)
+    due(world, 3, next_refresh_at=utc_now() + timedelta(seconds=1), priority=Priority.MANUAL)
+    found, once = [], threading.Lock()
+    second = threading.Thread(target=lambda: found.append(claim_due(resources)))
+
+    def while_the_first_writes_its_journal(_connection, _cursor, statement, *_rest):
+        if statement.startswith("INSERT INTO refreshes") and once.acquire(blocking=False):
+            time.sleep(1.2)
+            second.start()
+            second.join(1)
+
+    sa.event.listen(resources.database.engine, "before_cursor_execute", while_the_first_writes_its_journal)
+    found.append(claim_due(resources))
+    second.join(20)
+    assert sum(len(claims) for claims in found) == 3
+
+
+@pytest.mark.settings(host_concurrency=2)
+def test_callers_wait_for_room_at_a_host_like_everybody(resources, world):
+    first, second, third = due(world, 3)
+
+    def claim(connection):
+        with resources.database.session(writing=True) as session:
+            return leases.claim_one(session, resources.settings, connection.id, Trigger.AGENT_FACING, None, None)
+
+    assert isinstance(claim(first), leases.Claim)
+    assert isinstance(claim(second), leases.Claim)
+    assert claim(third) is leases.Unclaimed.BUSY
+    world.set_token(first, lease_owner=None, lease_until=None)
+    assert isinstance(claim(third), leases.Claim)
 
 
 @pytest.mark.settings(host_concurrency=2)
