@@ -24,6 +24,9 @@ blueprint = Blueprint("connections", __name__, url_prefix="/connections")
 FIELDS = {"fields_url": "connections.fields"}
 """Where a connection's form asks for the fields of another flow."""
 
+OFTEN, SELDOM = 2, 15
+"""Seconds after which a page asks again how a connection stands: while something happens, and otherwise."""
+
 Page = str | Response | tuple[str, int]
 
 
@@ -172,11 +175,13 @@ def standing(connection: Connection) -> dict[str, Any]:
     """What the status fragment needs."""
     role, now = web.role_in(connection.workspace_id), utc_now()
     token = tokens.current_token(web.db(), connection)
-    waiting = token.next_refresh_at is not None and token.next_refresh_at <= now
+    until_due = (token.next_refresh_at - now).total_seconds() if token.next_refresh_at else SELDOM
+    busy = until_due <= 0 or token.is_leased(now)
     return {
         "token": token,
         "now": now,
-        "busy": waiting or token.is_leased(now),
+        "busy": busy,
+        "ask_again": OFTEN if busy else round(min(max(until_due + 1, OFTEN), SELDOM)),
         "may_refresh": role is not None and role.includes(Role.OPERATOR),
     }
 
