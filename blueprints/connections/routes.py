@@ -15,7 +15,7 @@ from blueprints.forms import parsed_uuid
 from blueprints.stale import Difference, differences
 from models import Connection, Role
 from models.types import utc_now
-from services import authorization, connections, refreshes, tokens
+from services import authorization, connections, refreshes, states, tokens
 from services.errors import InvalidInput, Stale
 from workers import queue
 
@@ -35,7 +35,7 @@ Page = str | Response | tuple[str, int]
 def index() -> Page:
     """Every connection of the workspace and how it stands."""
     found = connections.of_workspace(web.db(), web.current_workspace().id)
-    rows = [(row, tokens.current_token(web.db(), row), connections.cards_of(web.db(), row)) for row in found]
+    rows = [(row, standing(row), connections.cards_of(web.db(), row)) for row in found]
     may_edit = web.current_role() is Role.ADMIN
     return render_template("connections/index.html", rows=rows, may_edit=may_edit)
 
@@ -176,11 +176,13 @@ def standing(connection: Connection) -> dict[str, Any]:
     role, now = web.role_in(connection.workspace_id), utc_now()
     token = tokens.current_token(web.db(), connection)
     until_due = (token.next_refresh_at - now).total_seconds() if token.next_refresh_at else SELDOM
+    renewable = states.renewable(connection, token)
     busy = until_due <= 0 or token.is_leased(now)
     return {
         "token": token,
         "now": now,
-        "busy": busy,
+        "busy": busy and renewable,
+        "next_refresh": token.next_refresh_at if renewable else None,
         "ask_again": OFTEN if busy else round(min(max(until_due + 1, OFTEN), SELDOM)),
         "may_refresh": role is not None and role.includes(Role.OPERATOR),
     }
