@@ -9,6 +9,7 @@ import redis as redis_client
 
 from config import Settings
 from services.resources import Resources
+from tests.real_servers.missing import pytest_terminal_summary  # noqa: F401  # names servers that could not be had
 from tests.support import provider as rehearsal
 from tests.support import valkey
 from tests.support.browserless import Client

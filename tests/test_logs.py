@@ -39,6 +39,12 @@ def log():
     return logs.get("test")
 
 
+def without_pytests_own_handlers():
+    """They raise what ours forgives, and keep text that cannot be sent between processes."""
+    root = logging.getLogger()
+    root.handlers[:] = [handler for handler in root.handlers if isinstance(handler, logs.Handler)]
+
+
 HOSTILE = [
     "a\r\nb",
     "a\nCRITICAL forged",
@@ -55,6 +61,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_an_event_is_one_escaped_line(lines, log, text):
+    without_pytests_own_handlers()
     log.info(text, name_of_it=text, nested={text: [text]})
     logging.getLogger("foreign").warning("said %s", text)
     written = lines()
@@ -180,8 +187,7 @@ def test_a_warning_is_a_log_line_too(lines):
 
 
 def test_a_record_that_cannot_be_written_leaves_no_argument(lines):
-    root = logging.getLogger()
-    root.handlers[:] = [handler for handler in root.handlers if isinstance(handler, logs.Handler)]
+    without_pytests_own_handlers()
     logging.getLogger("foreign").info("%d", CANARY)
     assert len(lines()) == 1
     assert json.loads(lines()[0])["event"] == "a log record could not be written"
