@@ -22,6 +22,7 @@ run: prepare ## set everything up and serve the portal until Ctrl-C
 test: prepare-tests ## set everything up and run the tests (ARGS="tests/models -x" for some of them)
 	@exec $(BIN)/python -m pytest $(ARGS)
 
+check: export CI = true
 check: prepare-tests ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
