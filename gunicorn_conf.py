@@ -23,6 +23,8 @@ bind = f"127.0.0.1:{settings.port}"
 worker_class = "gthread"
 threads = 16
 """A preview keeps a thread for as long as the card's API takes."""
+limit_request_line = 8190
+"""Providers' codes may be long: a callback with the longest we take has to fit (gunicorn's own limit is 4094)."""
 timeout = 60
 graceful_timeout = 10
 control_socket_disable = True

@@ -311,3 +311,12 @@ def test_the_waiting_page_and_the_window_are_fit_for_everybody(new_page, sign_in
     page.reload()
     expect(page.get_by_text("Waiting for localhost")).to_be_visible()
     assert axe(page, "#authorization") == []
+
+
+def test_a_callback_with_a_very_long_code_reaches_its_attempt(shown, stack):
+    """The code is made up, so the provider refuses it; a web server that cuts addresses never lets it get there."""
+    window = press(shown)
+    window.get_by_role("button", name="Sign in").wait_for()
+    state = re.search(r"[?&]state=([^&]+)", window.url)[1]
+    window.goto(f"{stack.url}/auth/provider/callback?state={state}&iss={stack.provider.url}&code={'c' * 4096}")
+    expect(window.get_by_text("did not accept the code")).to_be_visible()
