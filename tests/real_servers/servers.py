@@ -1,5 +1,6 @@
 """Authorization servers nobody here wrote: installed where that is needed, started, stopped."""
 
+import fcntl
 import json
 import os
 import re
@@ -106,6 +107,14 @@ def _npm_install(source):
         raise NotInstalled("it needs npm, and there is none")
     folder = CACHE / source.name
     folder.mkdir(parents=True, exist_ok=True)
+    # Test processes side by side would install into the same folder at once.
+    with (CACHE / f"{source.name}.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        _install(npm, source, folder)
+    return folder
+
+
+def _install(npm, source, folder):
     lock = (source / "package-lock.json").read_bytes()
     done = folder / "installed"
     if not done.exists() or done.read_bytes() != lock:
@@ -118,7 +127,6 @@ def _npm_install(source):
         done.write_bytes(lock)
     for script in source.glob("*.mjs"):
         shutil.copy(script, folder)
-    return folder
 
 
 @contextmanager
