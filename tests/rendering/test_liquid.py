@@ -18,6 +18,8 @@ from tests.rendering.hostile import BOMBS, FILTERS, INJECTIONS, TEXTS
 
 PYTHON_TEXT = re.compile(r"<class|<built-in|object at 0x|<function|<bound|<module|__builtins__|Traceback|mappingproxy")
 MEMORY = 50 * 1024
+SLACK = 1.5
+"""Seconds for a machine that has other work to do."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def test_a_bomb_ends_within_three_seconds_and_its_memory_is_not_ours(renderer, n
         shown = str(failure)
     assert len(shown) <= renderer.limits.output
     assert PYTHON_TEXT.search(shown) is None
-    assert time.monotonic() - started < renderer.limits.wall + 0.8
+    assert time.monotonic() - started < renderer.limits.wall + SLACK
     assert resident_kib() - before < MEMORY
     assert renderer.render("{{ a }}", {"a": 1}) == "1", "the next card is rendered as ever"
 
