@@ -125,10 +125,7 @@ class Connection(Record, Sealing, table=True):
     @property
     def provider(self) -> str:
         """Host by which people know the provider; empty when no endpoint has one."""
-        try:
-            return outbound.origin(self.authorization_endpoint or self.token_endpoint)
-        except ValueError:  # a port that is not one, in a row nobody saved through a form
-            return ""
+        return outbound.origin(self.authorization_endpoint or self.token_endpoint)
 
     @property
     def client(self) -> str:

@@ -89,7 +89,15 @@ def is_special(address: Address) -> bool:
 
 
 def is_own(address: Address) -> bool:
-    """Whether this very machine has the address: only then can a socket be bound to it."""
+    """Whether this very machine has the address: only then can a socket be bound to it.
+
+    Where the system lets sockets be bound to any address, nothing can be told, and nothing is refused.
+    """
+    nobodys = "192.0.2.1" if address.version == 4 else "2001:db8::1"
+    return _can_be_bound(address) and not _can_be_bound(ipaddress.ip_address(nobodys))
+
+
+def _can_be_bound(address: Address) -> bool:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -115,6 +123,8 @@ def check_url(url: str, policy: Policy) -> str:
     literal = _literal(host)
     if literal is not None:
         policy.check_address(host, port, str(literal))
+    elif "[" in parts.netloc:
+        raise BadAddress(host, "Only an IPv6 address may stand in brackets.")
     elif not policy.names(host, port):
         _check_name(host)
     if port not in policy.ports and not policy.names(host, port):
@@ -123,12 +133,18 @@ def check_url(url: str, policy: Policy) -> str:
 
 
 def origin(url: str) -> str:
-    """`host`, or `host:port` where the port is not the scheme's usual one; lower case."""
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
+    """`host`, or `host:port` where the port is not the scheme's usual one; lower case.
+
+    Of something that is no address, the text itself: it equals no origin, and is never called.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").lower(), parts.port
+    except ValueError:
+        return url
     host = f"[{host}]" if ":" in host else host
     usual = {"https": 443, "http": 80}.get(parts.scheme)
-    return host if parts.port in (None, usual) else f"{host}:{parts.port}"
+    return host if port in (None, usual) else f"{host}:{port}"
 
 
 def _split(url: str) -> SplitResult:

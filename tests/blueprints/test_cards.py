@@ -195,3 +195,34 @@ def test_no_value_in_any_field_breaks_the_page(alice, field):
     for value in VALUES:
         for address in ("/cards/new", "/cards/fields"):
             assert alice.post_form(address, {**FORM, field: value}).status_code in (200, 303, 404, 413, 422), value
+
+
+BAD_ADDRESSES = (
+    "https://x:99999/",
+    "https://x:port/",
+    "https://[::1",
+    "https://[v1.x]/",
+    "https://@/",
+    "//x",
+    "http://10.0.0.1/",
+    "https://user:pass@api.example.com/",
+    "javascript:alert(1)",
+    "https://api.example.com/#part",
+    "https://api.example.com\\@evil.example",
+    "https://2130706433/",
+    "ftp://api.example.com/",
+    "https://",
+    "https://exa mple.com/",
+    "https://\u24d4xample.com/",
+)
+
+
+@pytest.mark.sqlite_only
+def test_no_bad_address_in_any_field_is_saved_or_breaks_the_page(alice, world):
+    card = world.card(connection=world.connection())
+    stored = {**FORM, "connection_id": str(card.connection_id), "shown_connection": str(card.connection_id)}
+    for field in ("hook_url", "connection-authorization_endpoint", "connection-token_endpoint"):
+        for bad in BAD_ADDRESSES:
+            for address, form in (("/cards/new", FORM), (f"/cards/{card.id}", {**stored, "version": "1"})):
+                answer = alice.post_form(address, {**form, field: bad})
+                assert (answer.status_code, "aria-invalid" in answer.text) == (422, True), (field, bad)
