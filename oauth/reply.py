@@ -16,14 +16,13 @@ from urllib.parse import parse_qsl
 
 from pydantic import SecretStr
 
+from oauth.explanation import error_code, excerpt, explanation
 from oauth.lifetime import ladder, retry_after
-from oauth.scrub import STARS, one_line, scrub
+from oauth.scrub import one_line, scrub
 from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
 
 PRINTABLE = re.compile(r"[\x21-\x7e]+")
-LONG_RUN = re.compile(r"\S{24,}")
 LONGEST_CODE = 100
-LONGEST_EXCERPT = 300
 LONGEST_SCOPE = 8192
 LONGEST_TYPE = 40
 TOKENS = ("access_token", "refresh_token", "id_token")
@@ -72,7 +71,7 @@ class _Answer:
             kind,
             reason,
             code=scrub(code, self.hidden, LONGEST_CODE),
-            provider_said=scrub(_said(self.fields), self.hidden) or _excerpt(self.text, self.hidden),
+            provider_said=scrub(explanation(self.fields), self.hidden) or excerpt(self.text, self.hidden),
             status=self.status,
             retry_after=retry_after(self.headers, self.received_at),
             raw=SecretStr(self.text),
@@ -130,17 +129,6 @@ def refusal(
     """The sorted failure in a reply that had no token to bring, as from a revocation endpoint (RFC 7009 §2.2.1)."""
     text = _decode(body)
     return _refused(_Answer(status, headers, text, _fields(text), tuple(secrets), step, received_at))
-
-
-def error_code(fields: Mapping[str, Any]) -> str | None:
-    """The provider's error code, in the places where providers put it; None when the reply is no error."""
-    error = fields.get("error")
-    if isinstance(error, Mapping) and error:
-        inner = error.get("code") or error.get("type") or error.get("status")
-        return one_line(str(inner)) if isinstance(inner, str | int) else "error"
-    if isinstance(error, str) and error.strip():
-        return one_line(error)
-    return "error" if error or fields.get("ok") is False else None
 
 
 def _decode(body: bytes) -> str:
@@ -201,29 +189,6 @@ def _class_of(code: str, status: int, is_object: bool) -> FailureClass:
     if not is_object or not (200 <= status < 300 or status >= 400):
         return FailureClass.REPLY_UNUSABLE
     return FailureClass.CLIENT_BAD if status == 403 else FailureClass.REQUEST_BAD
-
-
-def _said(fields: Mapping[str, Any]) -> str:
-    """The provider's own explanation, wherever it put it."""
-    error = fields.get("error")
-    nested = error if isinstance(error, Mapping) else {}
-    parts = [fields.get("error_description"), fields.get("error_hint"), nested.get("message"), fields.get("message")]
-    return " ".join(part for part in parts if isinstance(part, str) and part)
-
-
-def _excerpt(text: str, hidden: Iterable[SecretStr | None]) -> str:
-    """The first words of a page without an explanation: tags left out, and whatever may be a token we cannot read."""
-    if text.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')):
-        return ""
-    words: list[str] = []
-    shown = True
-    for piece in re.split(r"(<[^<>]*>)", scrub(text, hidden, LONGEST_EXCERPT * 16)):
-        if tag := re.match(r"<(/?)(script|style)\b", piece, re.IGNORECASE):
-            shown = bool(tag[1])
-        elif shown and not piece.startswith("<"):
-            words += piece.split()
-    excerpt = LONG_RUN.sub(STARS, " ".join(words))
-    return re.sub(r"(?i)\b(access_token|refresh_token|id_token)=\S*", rf"\1={STARS}", excerpt)[:LONGEST_EXCERPT]
 
 
 def _token(answer: _Answer, renewable: bool) -> TokenReply:

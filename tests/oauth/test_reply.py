@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from urllib.parse import parse_qsl, quote, quote_plus
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -16,6 +16,8 @@ from oauth.lifetime import DEFAULT_LIFETIME, LONGEST_LIFETIME
 from oauth.vocabulary import FailureClass, LifetimeRung, OAuthFailure, TokenReply
 from tests.oauth.replies import CASES, FAILURES, SUCCESSES, error, good
 
+# Time on a busy machine says nothing about the code; costs are measured further down.
+patiently = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SENT = "old-refresh-token"
 
@@ -303,6 +305,7 @@ objects = st.dictionaries(names, values).map(lambda fields: json.dumps(fields).e
 statuses = st.integers(100, 599)
 
 
+@patiently
 @given(body=st.binary() | objects, status=statuses, header=st.text(max_size=40))
 @example(body=b"a=1&" * 200 + b"access_token=x", status=200, header="")
 @example(body=b'{"access_token":"a.eyJleHAiOjFlOTk5fQ.c"}', status=200, header="")
@@ -320,6 +323,7 @@ def test_whatever_comes_the_answer_is_a_token_or_a_failure(body, status, header)
 tokens = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: text.strip() and text != SENT)
 
 
+@patiently
 @given(fields=st.dictionaries(names, values), token=tokens, status=statuses)
 def test_a_readable_refresh_token_is_never_lost(fields, token, status):
     answer = outcome({**fields, "refresh_token": token}, status)
@@ -330,6 +334,7 @@ def test_a_readable_refresh_token_is_never_lost(fields, token, status):
         assert json.loads(answer.raw.get_secret_value())["refresh_token"] == token
 
 
+@patiently
 @given(token=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1))
 def test_a_form_encoded_token_comes_out_as_it_went_in(token):
     body = f"access_token=a&refresh_token={quote_plus(token)}".encode()

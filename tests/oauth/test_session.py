@@ -160,9 +160,13 @@ def test_a_refused_revocation_is_sorted_and_says_nothing_secret(stub, client, ht
     assert "rt-secret" not in caught.value.provider_said
 
 
-def test_a_provider_that_cannot_be_reached_is_down(http, limits, registration, ask):
+def test_a_provider_that_cannot_be_reached_is_down(ask, monkeypatch):
+    async def lookup(_host, _port):
+        raise OSError("no such name")
+
+    monkeypatch.setattr("outbound.client.lookup", lookup)
     with pytest.raises(OAuthFailure) as caught:
-        ask(token_endpoint="https://nowhere.invalid/token")
+        ask(token_endpoint="https://nowhere.example/token")
     assert caught.value.failure_class is FailureClass.PROVIDER_DOWN
 
 

@@ -98,7 +98,7 @@ def test_a_name_that_cannot_be_encoded_does_not_exist(client_for, limits):
 def test_a_slow_name_server_holds_nobody_else_up(serve, client_for, limits, monkeypatch):
     def slow(host, *args, _real=socket.getaddrinfo, **kwargs):
         if host == NAME:
-            time.sleep(1.5)
+            time.sleep(3)
             raise socket.gaierror(-3, "later")
         return _real(host, *args, **kwargs)
 
@@ -120,4 +120,4 @@ def test_a_slow_name_server_holds_nobody_else_up(serve, client_for, limits, monk
 
     text, took = client.run(all_at_once())
     assert text == "x"
-    assert took < 1
+    assert took < 2
