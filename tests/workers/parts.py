@@ -143,7 +143,7 @@ def _unpacked(data: bytes) -> bytes:
         return data
 
 
-def until(condition, seconds: float = 45.0, every: float = 0.02):
+def until(condition, seconds: float = 60.0, every: float = 0.02):
     """Wait for something to become true and return it; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:

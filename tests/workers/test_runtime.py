@@ -229,3 +229,14 @@ def test_ringing_without_redis_says_no_and_raises_nothing(settings_for, resource
         object.__setattr__(resources, "settings", settings_for(redis_url=url))
         assert queue.ring(resources) is False
         assert queue.depth(resources) is None
+
+
+def test_the_same_job_ten_times_refreshes_once(resources, world, provider, redis, work_off):
+    connection = world.connection()
+    world.consent(connection)
+    world.make_due(connection)
+    for _ in range(10):
+        Queue(queue.NAME, connection=redis, serializer=JSONSerializer).enqueue_call(queue.DRAIN)
+    work_off()
+    assert provider.hits() == 1
+    assert queue.depth(resources) == 0

@@ -148,6 +148,7 @@ def server(databases):
     maker.drop(url)
 
 
+@pytest.mark.timeout(300)
 def test_a_database_that_goes_away_costs_no_grant_and_is_found_again(server, settings_for, provider, valkey, tmp_path):
     url, allow = server
     settings = settings_for(database_url=url, redis_url=valkey.url)

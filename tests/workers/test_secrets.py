@@ -10,6 +10,9 @@ from tests.workers.parts import dump, journal, monitor, until
 from workers import queue
 
 
+pytestmark = pytest.mark.timeout(300)
+
+
 @pytest.fixture
 def settings(settings_for, database_url, valkey):
     return settings_for(redis_url=valkey.url, log_level="DEBUG", retry_first=0.3)
