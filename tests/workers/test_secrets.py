@@ -9,7 +9,6 @@ from oauth.vocabulary import GrantType
 from tests.workers.parts import dump, journal, monitor, until
 from workers import queue
 
-
 pytestmark = pytest.mark.timeout(300)
 
 
