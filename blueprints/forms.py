@@ -6,11 +6,15 @@ import re
 import uuid
 from typing import Any
 
+from flask import request
 from flask_wtf import FlaskForm
 from wtforms import Field, FieldList, FormField, HiddenField
 from wtforms.validators import ValidationError
 
+import logs
 from services.errors import InvalidInput
+
+log = logs.get(__name__)
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 LINE_BREAKING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -19,11 +23,28 @@ LINE_BREAKING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u2028\u2029\u202a-\u
 class Form(FlaskForm):
     """Base of every form."""
 
+    besides: frozenset[str] = frozenset({"csrf_token", "next", "token"})
+    """Names a form may carry besides its fields."""
+
+    def strangers(self) -> list[str]:
+        """Names that were posted and belong to no field: nothing is done with them (MT-03)."""
+        fields = [field.name for field in self]
+        return sorted(
+            name
+            for name in request.form
+            if name.startswith(self._prefix)
+            and name not in self.besides
+            and not any(name == field or name.startswith(f"{field}-") for field in fields)
+        )
+
     def validate(self, extra_validators: Any = None) -> bool:
         """Check every field; refuse what no database can hold before anything else looks at it."""
         bad = [field for field in self if isinstance(field.data, str) and UNSTORABLE.search(field.data)]
         for field in bad:
             field.data = UNSTORABLE.sub("\ufffd", field.data)
+        strangers = self.strangers()
+        if strangers:
+            log.info("fields ignored", endpoint=request.endpoint, names=[name[:60] for name in strangers[:20]])
         sound = bool(super().validate(extra_validators))
         for field in bad:  # afterwards, because validating starts with an empty list of errors
             found: Any = field

@@ -151,14 +151,16 @@ def current_role() -> Role | None:
 def target_workspace() -> Workspace:
     """The workspace a new thing goes to: the one its form was opened in, if that is still the person's to change.
 
-    Another tab may have switched the session's workspace meanwhile.
+    Another tab may have switched the session's workspace meanwhile. 404 for one that is not, never another instead.
     """
+    if not request.form.get("workspace_id"):
+        return current_workspace()
     try:
-        opened_in = db().get(Workspace, uuid.UUID(request.form.get("workspace_id", "")))
+        opened_in = db().get(Workspace, uuid.UUID(request.form["workspace_id"]))
     except ValueError:
         opened_in = None
     if opened_in is None or role_in(opened_in.id) is not Role.ADMIN:
-        return current_workspace()
+        abort(404)
     g.workspace = (opened_in, Role.ADMIN)
     return opened_in
 

@@ -13,7 +13,7 @@ from wtforms import Form as PlainForm
 from wtforms.widgets import html_params
 
 from blueprints.connections.forms import ConnectionForm
-from blueprints.forms import VersionedForm, parsed_uuid, stripped
+from blueprints.forms import Form, VersionedForm, parsed_uuid, stripped
 from blueprints.secret_field import SecretField, SecretInput
 from models import Card, CardAuthorization, CardHeader, Connection
 from models.types import Keyring, Undecryptable
@@ -89,6 +89,8 @@ class CardForm(VersionedForm):
         "Template content", description="HTML and Liquid. The reply's keys can be used by name: {{ customer.name }}"
     )
 
+    besides = Form.besides | {"card_id", "workspace_id", "shown_connection", "add_header", "remove_header"}
+
     connection: ConnectionForm | None = None
     """The fields of the connection that is shown with the card."""
 
@@ -98,6 +100,10 @@ class CardForm(VersionedForm):
         self.connection_id.choices = choices
         if self.connection_id.data not in choices:
             self.connection_id.data = NEW
+
+    def strangers(self) -> list[str]:
+        """The connection's names are its own form's business."""
+        return [name for name in super().strangers() if not name.startswith(CONNECTION)]
 
     @property
     def wants_oauth(self) -> bool:

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from models import AuditEntry, Card, CardAuthorization, CardHeader, Connection
+from models import AuditEntry, Card, CardHeader, Connection, ConnectionState
 from tests.support.browserless import path_of
 
 FORM = {
@@ -150,16 +150,21 @@ def test_a_new_card_goes_to_the_workspace_its_form_was_opened_in(alice, world):
 
 def test_a_form_cannot_put_a_card_into_a_foreign_workspace(alice, world):
     form = {**FORM, "authorization": "none", "workspace_id": str(world.globex.id)}
-    alice.post_form("/cards/new", form)
-    assert [card.workspace_id for card in world.all(Card)] == [world.acme.id]
+    assert alice.post_form("/cards/new", form).status_code == 404
+    assert world.all(Card) == []
 
 
-def test_protected_fields_in_a_form_have_no_effect(alice, world):
-    card = world.card(authorization=CardAuthorization.NONE)
-    form = {**FORM, "authorization": "none", "version": "1", "id": "x", "role": "admin"}
-    form["connection-state"] = "active"
-    alice.post_form(f"/cards/{card.id}", form)
-    assert world.reread(card).id == card.id
+def test_fields_nobody_asked_for_have_no_effect_and_are_logged(alice, world, caplog):
+    strangers = {"id": str(world.globex.id), "role": "owner", "connection-state": "active", "connection-id": "x"}
+    strangers |= {"connection-api_hosts": "evil.example", "created_at": "2020-01-01", "connection-authorized_by": "x"}
+    with caplog.at_level("INFO"):
+        alice.post_form("/cards/new", {**FORM, **strangers})
+    connection = world.all(Connection)[0]
+    assert connection.state is ConnectionState.CONFIGURED
+    assert connection.api_hosts == ["api.example.com"]
+    noted = str([record.msg for record in caplog.records])
+    assert all(name in noted for name in strangers)
+    assert "evil.example" not in noted
 
 
 def test_an_agent_sees_the_card_and_no_editor(app, world):

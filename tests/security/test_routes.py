@@ -177,3 +177,28 @@ def test_somebody_removed_mid_session_is_out_with_the_next_request(app, world, t
     assert oscar.get(f"/connections/{things['connection_id']}").status_code == 200
     assert alice.post_form(f"/members/{world.oscar.id}/remove").status_code == 303
     assert oscar.get(f"/connections/{things['connection_id']}").status_code == 404
+
+
+@pytest.mark.sqlite_only
+def test_no_role_is_shown_a_stored_secret_on_any_page(app, world, things):
+    connection = world.connection(secret="canary-client-secret")
+    world.authorize(connection, access_token="canary-access-token", refresh_token="canary-refresh-token")
+    card = world.card(connection=connection, headers={"X-Api-Key": "canary-header-value"})
+    ids = {**things, "connection_id": connection.id, "card_id": card.id}
+    seen = 0
+    for person in (world.ann, world.oscar, world.alice):
+        for rule, method in walk(app):
+            for headers in ({}, FRAGMENT):
+                if method == "GET":
+                    answer = visit(world.client(person), rule, method, ids, headers)
+                    assert "canary" not in answer.get_data(as_text=True), rule.endpoint
+                    seen += answer.status_code == 200
+    assert seen > 60
+
+
+@pytest.mark.sqlite_only
+def test_a_person_without_a_workspace_gets_no_other_ones_instead(app, world):
+    world.leave(world.acme, world.oscar)
+    oscar = world.client(world.oscar)
+    for address_of_list in ("/cards", "/connections", "/operations", "/audit", "/members"):
+        assert oscar.get(address_of_list).status_code == 404

@@ -77,6 +77,12 @@ class World:
         """Make somebody a member of a workspace as well."""
         self._add(Membership(workspace_id=workspace.id, user_id=person.id, role=role))
 
+    def leave(self, workspace: Workspace, person: User) -> None:
+        """Let somebody be no member any more."""
+        with self.resources.database.session(writing=True) as session:
+            session.delete(session.get_one(Membership, (workspace.id, person.id)))
+            session.commit()
+
     @staticmethod
     def _person(email: str, **columns) -> User:
         return User(email=email, password_hash=password_hash(), **columns)
