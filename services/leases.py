@@ -139,6 +139,8 @@ def claim_one(
         session.rollback()
         return Unclaimed.RESTING
     claim = _prepare(session, token, trigger, requested_by)
+    if claim is not None and token.next_refresh_at is not None:
+        token.next_refresh_at = now  # if this process dies, the lease's end is the next try, not the day it was due
     session.commit()
     return claim or Unclaimed.RESTING
 

@@ -184,3 +184,13 @@ def test_a_connection_that_is_gone_has_moved_on(resources, world):
         session.commit()
         found = leases.claim_one(session, resources.settings, connection.id, Trigger.MANUAL, None, None)
     assert found is leases.Unclaimed.MOVED_ON
+
+
+def test_a_callers_refresh_that_died_is_taken_up_when_its_lease_ends(resources, world):
+    connection = world.connection()
+    world.authorize(connection)
+    with resources.database.session(writing=True) as session:
+        claim = leases.claim_one(session, resources.settings, connection.id, Trigger.AGENT_FACING, None, None)
+    assert isinstance(claim, leases.Claim)
+    world.set_token(connection, lease_until=utc_now() - timedelta(seconds=1))
+    assert claimed_ids(claim_due(resources)) == {connection.id}
