@@ -12,7 +12,7 @@ import outbound
 from models import AuthorizationAttempt, Connection, ConnectionState, Trigger, User, keyring_of
 from models.types import Undecryptable, utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure, Registration
-from services import attempts, audit, exchanges, findings, leases, tokens
+from services import attempts, audit, client_secrets, exchanges, findings, tokens
 from services.errors import NotFound
 from services.resources import Resources
 
@@ -106,7 +106,7 @@ def _ready(resources: Resources, session: Session, connection: Connection) -> Re
         except outbound.OutboundFailure as problem:
             raise _unready(f"{label} cannot be used. {problem}") from None
     try:
-        return connection.registration(leases.client_secret(session, connection))
+        return connection.registration(client_secrets.read(session, connection))
     except Undecryptable as problem:
         raise _unready(f"{str(problem)[:1].upper()}{str(problem)[1:]}.") from None
 

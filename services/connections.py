@@ -5,14 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from pydantic import SecretStr
 from sqlmodel import Session, col, select
 
 import outbound
-from models import Card, ClientSecret, Connection, ConnectionState, Token, keyring_of
-from models.types import Undecryptable, utc_now
+from models import Card, Connection, ConnectionState, Token
+from models.types import utc_now
 from oauth.vocabulary import ClientAuthMethod
-from services import attempts, audit, grants, leases, tokens
+from services import attempts, audit, client_secrets, grants, tokens
 from services.audit import Actor
 from services.configuration import Configuration, problems
 from services.errors import InvalidInput, NotFound, Stale
@@ -66,7 +65,7 @@ def check(
     """Everything that stops what was typed from being saved: name of the field → words."""
     errors = problems(session, policy, workspace_id, typed, existing)
     if typed.client_secret is None and typed.token_endpoint_auth_method is not ClientAuthMethod.NONE:
-        stored = existing is not None and leases.secret_row(session, existing) is not None
+        stored = existing is not None and client_secrets.row(session, existing) is not None
         moved = _moved(existing, typed) if existing is not None else ""
         if not stored:
             errors.setdefault("client_secret", "Enter the Client secret that the provider gave you.")
@@ -98,13 +97,13 @@ def apply(
     connection.version += 1
     connection.updated_at = utc_now()
     if moved:
-        _drop_secrets(session, connection)
+        client_secrets.drop(session, connection)
         grants.forget(session, connection, token)
         audit.record(session, actor, "connection.host_changed", connection, connection.name, field=moved)
     if typed.token_endpoint_auth_method is ClientAuthMethod.NONE:
-        _drop_secrets(session, connection)
+        client_secrets.drop(session, connection)
     if typed.client_secret is not None:
-        _set_secret(session, actor, connection, typed.client_secret)
+        client_secrets.put(session, actor, connection, typed.client_secret)
     token.provider_host = outbound.origin(connection.token_endpoint)
     token.auth_method = None if changed or typed.client_secret else token.auth_method
     grants.after_change(session, connection, token)
@@ -145,15 +144,6 @@ def delete(resources: Resources, actor: Actor, connection_id: uuid.UUID) -> str:
     return grants.revoke(resources, goodbye)
 
 
-def secret_matches(session: Session, connection: Connection, typed: SecretStr) -> bool:
-    """Whether `typed` is the client secret that is stored; a damaged one matches nothing."""
-    try:
-        stored = leases.client_secret(session, connection)
-    except Undecryptable:
-        return False
-    return stored is not None and stored.get_secret_value() == typed.get_secret_value()
-
-
 def _locked(session: Session, connection_id: uuid.UUID) -> Connection:
     connection = session.get(Connection, connection_id, with_for_update=True, populate_existing=True)
     if connection is None:
@@ -178,22 +168,5 @@ def _create(session: Session, actor: Actor, workspace_id: uuid.UUID, typed: Conf
     session.add(Token(workspace_id=workspace_id, connection_id=connection.id, provider_host=host))
     audit.record(session, actor, "connection.created", connection, connection.name)
     if typed.client_secret is not None and typed.token_endpoint_auth_method is not ClientAuthMethod.NONE:
-        _set_secret(session, actor, connection, typed.client_secret)
+        client_secrets.put(session, actor, connection, typed.client_secret)
     return connection
-
-
-def _set_secret(session: Session, actor: Actor, connection: Connection, value: SecretStr) -> None:
-    """Replace the client secret, unless it is the one that is stored already."""
-    if secret_matches(session, connection, value):
-        return
-    _drop_secrets(session, connection)
-    row = ClientSecret(workspace_id=connection.workspace_id, connection_id=connection.id)
-    row.seal("value", value, keyring_of(session))
-    session.add(row)
-    audit.record(session, actor, "connection.secret_set", connection, connection.name)
-
-
-def _drop_secrets(session: Session, connection: Connection) -> None:
-    for row in session.exec(select(ClientSecret).where(ClientSecret.connection_id == connection.id)):
-        session.delete(row)
-    session.flush()

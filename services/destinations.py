@@ -7,7 +7,7 @@ from sqlmodel import Session, col, select
 import outbound
 from models import Card, CardAuthorization, Connection
 from rendering import placeholders
-from services import audit, connections, grants, leases, tokens
+from services import audit, client_secrets, grants, tokens
 from services.audit import Actor
 from services.configuration import Configuration
 
@@ -53,11 +53,11 @@ def new_host_problem(session: Session, connection: Connection, hook_url: str, ty
     host = host_of(hook_url)
     if host in connection.api_hosts or not grants.usable(connection, tokens.current_token(session, connection)):
         return {}
-    if leases.secret_row(session, connection) is None:
+    if client_secrets.row(session, connection) is None:
         return {}
     if typed.client_secret is None:
         return {"client_secret": NEW_HOST.format(host=host)}
-    if not connections.secret_matches(session, connection, typed.client_secret):
+    if not client_secrets.matches(session, connection, typed.client_secret):
         return {"client_secret": OTHER_SECRET.format(host=host)}
     return {}
 
@@ -87,7 +87,7 @@ def settle(session: Session, actor: Actor, connection: Connection) -> None:
 
 
 def _vouched(session: Session, connection: Connection) -> bool:
-    secret = leases.secret_row(session, connection)
+    secret = client_secrets.row(session, connection)
     if secret is None or connection.authorized_at is None:
         return False
     return secret.set_at <= connection.authorized_at

@@ -11,7 +11,7 @@ from models import Connection, ConnectionState, Priority, Token, keyring_of
 from models.types import Undecryptable, utc_now
 from oauth.session import TokenClient
 from oauth.vocabulary import ClientAuthMethod, OAuthFailure, Registration
-from services import leases, states, tokens
+from services import client_secrets, states, tokens
 from services.resources import Resources
 
 
@@ -78,7 +78,7 @@ def goodbye(session: Session, connection: Connection) -> Goodbye | None:
     try:
         refresh_token = token.unseal("refresh_token", keyring)
         value = refresh_token or token.unseal("access_token", keyring)
-        secret = leases.client_secret(session, connection)
+        secret = client_secrets.read(session, connection)
     except Undecryptable:
         return None
     if value is None:

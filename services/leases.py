@@ -16,10 +16,10 @@ from sqlmodel import Session, col, select
 
 import logs
 from config import Settings
-from models import ClientSecret, Connection, Outcome, Priority, Refresh, Slot, Token, Trigger, keyring_of
+from models import Connection, Outcome, Priority, Refresh, Slot, Token, Trigger, keyring_of
 from models.types import Undecryptable, utc_now
 from oauth.vocabulary import ClientAuthMethod, FailureClass, Registration
-from services import eligibility, states
+from services import client_secrets, eligibility, states
 
 log = logs.get(__name__)
 
@@ -216,7 +216,7 @@ def _prepare(session: Session, token: Token, trigger: Trigger, requested_by: uui
     keyring = keyring_of(session)
     try:
         refresh_token = token.unseal("refresh_token", keyring)
-        secret = client_secret(session, connection)
+        secret = client_secrets.read(session, connection)
     except Undecryptable as problem:
         states.fail_closed(session, connection, token, str(problem))
         return None
@@ -246,18 +246,6 @@ def _prepare(session: Session, token: Token, trigger: Trigger, requested_by: uui
         auth_method=token.auth_method,
         refresh_token=refresh_token,
     )
-
-
-def client_secret(session: Session, connection: Connection) -> SecretStr | None:
-    """The newest client secret of a connection. Raises Undecryptable."""
-    row = secret_row(session, connection)
-    return row.unseal("value", keyring_of(session)) if row else None
-
-
-def secret_row(session: Session, connection: Connection) -> ClientSecret | None:
-    """Where the newest client secret of a connection is kept."""
-    mine = select(ClientSecret).where(ClientSecret.connection_id == connection.id)
-    return session.exec(mine.order_by(col(ClientSecret.set_at).desc())).first()
 
 
 def _close_interrupted(session: Session, token: Token) -> None:

@@ -18,7 +18,7 @@ from models.types import Undecryptable
 from oauth.authorization_response import AuthorizationResponse
 from oauth.issuer import wrong_issuer
 from oauth.vocabulary import FailureClass, OAuthFailure
-from services import attempts, exchanges, leases, members, states, tokens
+from services import attempts, client_secrets, exchanges, members, states, tokens
 from services.errors import Refused
 from services.exchanges import CHANGED, Exchange, Redeem
 from services.resources import Resources
@@ -133,7 +133,7 @@ def _prepare(
 ) -> Exchange | AuthorizationAttempt:
     """Open the journal for the token request, or end the attempt with the provider's error."""
     try:
-        secret = leases.client_secret(session, connection)
+        secret = client_secrets.read(session, connection)
     except Undecryptable as damage:
         words = f"{str(damage)[:1].upper()}{str(damage)[1:]}."
         attempts.fail(session, attempt, connection, OAuthFailure("token request", FailureClass.LOCAL, words))

@@ -15,7 +15,7 @@ from blueprints.secret_field import SecretField
 from models import Connection
 from oauth.grants import GRANTS
 from oauth.vocabulary import ClientAuthMethod, GrantType
-from services import leases
+from services import client_secrets
 from services.configuration import Configuration
 
 PREFIX = "connection-"
@@ -195,7 +195,7 @@ def empty_form(values: Mapping[str, Any] | None = None) -> ConnectionForm:
 
 
 def _dated(form: ConnectionForm, session: Session, stored: Connection | None) -> ConnectionForm:
-    row = leases.secret_row(session, stored) if stored is not None else None
+    row = client_secrets.row(session, stored) if stored is not None else None
     form.client_secret.set_at = row.set_at if row else None
     form.grant_type.data = form.grant.value
     return form

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from models import Card, CardAuthorization, CardHeader, Connection
-from services import cards, leases
+from services import cards, client_secrets
 from services.audit import Actor
 from services.cards import TypedCard, TypedConnection
 from services.errors import InvalidInput, NotFound, Stale
@@ -78,7 +78,7 @@ def test_a_card_and_its_new_connection_are_saved_together(save, session):
     card = save(OAUTH)
     connection = session.get_one(Connection, card.connection_id)
     assert connection.api_hosts == ["api.example.com"]
-    assert leases.client_secret(session, connection).get_secret_value() == "a client secret"
+    assert client_secrets.read(session, connection).get_secret_value() == "a client secret"
 
 
 def test_problems_of_card_and_connection_are_told_together(save):

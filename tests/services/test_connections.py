@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from models import AuditEntry, ClientSecret, Connection, ConnectionState, Token
 from oauth.vocabulary import ClientAuthMethod, GrantType, RefreshKind
-from services import connections, eligibility, leases, tokens
+from services import client_secrets, connections, eligibility, tokens
 from services.audit import Actor
 from services.configuration import Configuration
 from services.errors import InvalidInput, NotFound, Stale
@@ -60,7 +60,7 @@ def test_a_new_connection_waits_to_be_authorized(save, session):
     assert saved.state is ConnectionState.CONFIGURED
     assert saved.refresh_kind is RefreshKind.REFRESH_TOKEN
     assert tokens.current_token(session, saved).provider_host == "login.example.com"
-    assert leases.client_secret(session, saved).get_secret_value() == "a client secret"
+    assert client_secrets.read(session, saved).get_secret_value() == "a client secret"
 
 
 def test_every_problem_is_told_at_once_and_at_its_field(save):
@@ -100,7 +100,7 @@ def test_client_credentials_need_no_authorization_endpoint(save):
 
 def test_a_public_client_needs_no_secret(save, session):
     saved = save(client_secret=None, token_endpoint_auth_method=ClientAuthMethod.NONE)
-    assert leases.client_secret(session, saved) is None
+    assert client_secrets.read(session, saved) is None
 
 
 def test_two_connections_of_a_workspace_cannot_share_a_name(save):
@@ -115,13 +115,13 @@ def test_scope_and_client_id_are_kept_exactly_as_typed(save):
 
 def test_an_empty_secret_keeps_the_stored_one(save, session):
     saved = save(existing=save(), client_secret=None, scope="other")
-    assert leases.client_secret(session, saved).get_secret_value() == "a client secret"
+    assert client_secrets.read(session, saved).get_secret_value() == "a client secret"
 
 
 def test_a_new_secret_replaces_the_old_one(save, session, world):
     saved = save(existing=save(), client_secret=SecretStr("another"))
     assert [row.connection_id for row in world.all(ClientSecret)] == [saved.id]
-    assert leases.client_secret(session, saved).get_secret_value() == "another"
+    assert client_secrets.read(session, saved).get_secret_value() == "another"
 
 
 def test_saving_nothing_new_changes_nothing(save):
