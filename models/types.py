@@ -85,6 +85,12 @@ class KeyringProblem(Exception):
 class Undecryptable(Exception):
     """A stored secret was tampered with, moved to another row, or its key is gone. Carries no value."""
 
+    @property
+    def sentence(self) -> str:
+        """The reason as a sentence of its own."""
+        words = str(self)
+        return f"{words[:1].upper()}{words[1:]}."
+
 
 @dataclass(frozen=True)
 class Place:

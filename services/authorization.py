@@ -108,7 +108,7 @@ def _ready(resources: Resources, session: Session, connection: Connection) -> Re
     try:
         return connection.registration(client_secrets.read(session, connection))
     except Undecryptable as problem:
-        raise _unready(f"{str(problem)[:1].upper()}{str(problem)[1:]}.") from None
+        raise _unready(problem.sentence) from None
 
 
 def _unready(words: str) -> OAuthFailure:
@@ -123,7 +123,7 @@ def _fetch(resources: Resources, attempt: AuthorizationAttempt) -> Authorization
     except OAuthFailure as failure:
         problem = failure
     except Undecryptable as damage:
-        problem = _unready(f"{str(damage)[:1].upper()}{str(damage)[1:]}.")
+        problem = _unready(damage.sentence)
     except tokens.BeingRefreshed as busy:
         problem = OAuthFailure("token request", FailureClass.UNKNOWN, str(busy))
     with resources.database.session(writing=True) as session:

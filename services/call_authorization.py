@@ -13,7 +13,7 @@ from models import Connection, ConnectionState
 from models.types import Undecryptable
 from oauth.scrub import STARS
 from oauth.vocabulary import OAuthFailure
-from services import call_failures, tokens
+from services import call_failures, states, tokens
 from services.call_failures import CallFailure, Problem, Step
 from services.call_plans import Plan, unreadable
 from services.errors import NotFound
@@ -106,16 +106,11 @@ def access(resources: Resources, connection: Connection, refused: int | None = N
 
 def _ended(connection: Connection) -> CallFailure:
     """The token has run out and there is no way to a new one but Authorize: with the reason on record."""
-    if connection.failure_class is None:
+    failure = states.failure_of(connection)
+    if failure is None:
         words = f"The token of {connection.name} has run out, and the provider gave nothing to renew it with."
         return CallFailure(Step.TOKEN, Problem.NOT_AUTHORIZED, words)
-    return CallFailure(
-        Step.TOKEN,
-        connection.failure_class,
-        connection.failure_reason,
-        code=connection.failure_code,
-        said=connection.failure_said,
-    )
+    return call_failures.of_token(failure)
 
 
 def _password(credential: str) -> str:

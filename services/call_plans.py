@@ -6,11 +6,12 @@ import uuid
 from dataclasses import dataclass
 
 from pydantic import SecretStr
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from models import Card, CardHeader, Connection, keyring_of
 from models.types import Undecryptable, utc_now
 from rendering import placeholders
+from services import headers as stored_headers
 from services import states, tokens
 from services.call_failures import CallFailure, Problem, Step
 from services.errors import NotFound
@@ -54,7 +55,7 @@ def load(resources: Resources, card_id: uuid.UUID) -> Plan:
 def placeholders_of(session: Session, card: Card) -> tuple[placeholders.Placeholder, ...]:
     """The conversation's values that a card's request uses; a header that cannot be read counts as using none."""
     texts = [card.hook_url]
-    for row in _header_rows(session, card):
+    for row in stored_headers.of_card(session, card):
         try:
             texts.append(_value(session, row).get_secret_value())
         except Undecryptable:
@@ -65,12 +66,11 @@ def placeholders_of(session: Session, card: Card) -> tuple[placeholders.Placehol
 
 def unreadable(problem: Undecryptable) -> CallFailure:
     """A stored secret that cannot be decrypted, in a card's words."""
-    words = str(problem)
-    return CallFailure(Step.CONNECTION, Problem.SECRET_UNREADABLE, f"{words[:1].upper()}{words[1:]}.")
+    return CallFailure(Step.CONNECTION, Problem.SECRET_UNREADABLE, problem.sentence)
 
 
 def _plan(session: Session, card: Card) -> Plan:
-    headers = tuple(Header(row.name, _value(session, row), row.secret) for row in _header_rows(session, card))
+    headers = tuple(Header(row.name, _value(session, row), row.secret) for row in stored_headers.of_card(session, card))
     authorization = card.unseal("authorization_header", keyring_of(session))
     connection = session.get(Connection, card.connection_id) if card.connection_id else None
     if connection is None:
@@ -78,11 +78,6 @@ def _plan(session: Session, card: Card) -> Plan:
     token = tokens.current_token(session, connection)
     valid, renewable = token.is_valid(utc_now()), states.renewable(connection, token)
     return Plan(card, headers, authorization, connection, valid, renewable)
-
-
-def _header_rows(session: Session, card: Card) -> list[CardHeader]:
-    mine = select(CardHeader).where(CardHeader.workspace_id == card.workspace_id, CardHeader.card_id == card.id)
-    return list(session.exec(mine.order_by(col(CardHeader.position), col(CardHeader.id))))
 
 
 def _value(session: Session, row: CardHeader) -> SecretStr:

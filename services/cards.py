@@ -13,12 +13,12 @@ from models import Card, CardAuthorization, Connection, keyring_of
 from models.types import utc_now
 from services import audit, connections, destinations, headers
 from services.audit import Actor
+from services.calls import METHODS
 from services.configuration import Configuration
 from services.errors import InvalidInput, NotFound, Stale
 from services.headers import TypedHeader
 from services.resources import Resources
 
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 CONNECTION = "connection-"
 """Prefix of a connection's fields in the errors of a card's form."""
 

@@ -106,17 +106,18 @@ def _text(name: str, label: str, value: str) -> dict[str, str]:
     return {}
 
 
-def _endpoint(name: str, label: str, value: str, policy: outbound.Policy) -> dict[str, str]:
-    if not value:
-        return {}
+def address_problem(label: str, address: str, policy: outbound.Policy) -> str:
+    """Why an address may not be called, in words that speak of it by its label; empty when it may."""
     try:
-        outbound.check_url(value, policy)
+        outbound.check_url(address, policy)
     except outbound.OutboundFailure as problem:
-        words = str(problem)
-        for opening in ("The address", "This address", "An address"):
-            words = words.replace(opening, label, 1) if words.startswith(opening) else words
-        return {name: words}
-    return {}
+        return re.sub(r"^(The|This|An) address\b", label, str(problem))
+    return ""
+
+
+def _endpoint(name: str, label: str, value: str, policy: outbound.Policy) -> dict[str, str]:
+    words = address_problem(label, value, policy) if value else ""
+    return {name: words} if words else {}
 
 
 def _required(typed: Configuration) -> dict[str, str]:

@@ -9,7 +9,7 @@ from models import Card, CardAuthorization, Connection
 from rendering import placeholders
 from services import audit, client_secrets, grants, tokens
 from services.audit import Actor
-from services.configuration import Configuration
+from services.configuration import Configuration, address_problem
 
 NEW_HOST = (
     "{host} is a new host for this connection. Enter its Client secret again to let its token be sent there: a stored "
@@ -36,13 +36,10 @@ def url_problem(hook_url: str, policy: outbound.Policy) -> dict[str, str]:
     if not hook_url:
         return {"hook_url": "Enter the address that answers with the data, starting with https://"}
     try:
-        outbound.check_url(placeholders.without(hook_url), policy)
-    except (placeholders.PlaceholderProblem, outbound.OutboundFailure) as problem:
-        words = str(problem)
-        for opening in ("The address", "This address", "An address"):
-            words = words.replace(opening, "Hook URL", 1) if words.startswith(opening) else words
-        return {"hook_url": words}
-    return {}
+        words = address_problem("Hook URL", placeholders.without(hook_url), policy)
+    except placeholders.PlaceholderProblem as problem:
+        return {"hook_url": str(problem)}
+    return {"hook_url": words} if words else {}
 
 
 def new_host_problem(session: Session, connection: Connection, hook_url: str, typed: Configuration) -> dict[str, str]:

@@ -37,7 +37,7 @@ class TypedHeader:
 def of_card(session: Session, card: Card) -> Sequence[CardHeader]:
     """A card's headers in their order."""
     query = select(CardHeader).where(CardHeader.workspace_id == card.workspace_id, CardHeader.card_id == card.id)
-    return session.exec(query.order_by(col(CardHeader.position))).all()
+    return session.exec(query.order_by(col(CardHeader.position), col(CardHeader.id))).all()
 
 
 def is_secret(name: str, ticked: bool) -> bool:

@@ -218,7 +218,7 @@ def _prepare(session: Session, token: Token, trigger: Trigger, requested_by: uui
         refresh_token = token.unseal("refresh_token", keyring)
         secret = client_secrets.read(session, connection)
     except Undecryptable as problem:
-        states.fail_closed(session, connection, token, str(problem))
+        states.fail_closed(session, connection, token, problem)
         return None
     journal = Refresh(
         workspace_id=token.workspace_id,

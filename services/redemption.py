@@ -135,8 +135,8 @@ def _prepare(
     try:
         secret = client_secrets.read(session, connection)
     except Undecryptable as damage:
-        words = f"{str(damage)[:1].upper()}{str(damage)[1:]}."
-        attempts.fail(session, attempt, connection, OAuthFailure("token request", FailureClass.LOCAL, words))
+        failure = OAuthFailure("token request", FailureClass.LOCAL, damage.sentence)
+        attempts.fail(session, attempt, connection, failure)
         return attempt
     if answer.code is None:
         outcome = AttemptOutcome.DENIED if answer.denied else AttemptOutcome.FAILED

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from config import Settings
 from models import Connection, ConnectionState, Outcome, Priority, Refresh, Token, keyring_of
-from models.types import utc_now
+from models.types import Undecryptable, utc_now
 from oauth.grants import GRANTS
 from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
 from services import audit
@@ -119,13 +119,17 @@ def run_out(session: Session, connection: Connection, token: Token, *, refused: 
     move(session, connection, ConnectionState.REAUTH_REQUIRED, FailureClass.GRANT_DEAD)
 
 
-def fail_closed(session: Session, connection: Connection, token: Token, words: str) -> None:
+def fail_closed(session: Session, connection: Connection, token: Token, problem: Undecryptable) -> None:
     """A stored secret cannot be decrypted: nothing is sent for this connection until an admin acts."""
-    failure = OAuthFailure("refresh", FailureClass.LOCAL, f"{words[:1].upper()}{words[1:]}.", code="undecryptable")
     release(token)
-    note_failure(connection, failure)
+    note_failure(connection, unreadable(problem))
     token.next_refresh_at = None
     move(session, connection, ConnectionState.MISCONFIGURED, FailureClass.LOCAL)
+
+
+def unreadable(problem: Undecryptable) -> OAuthFailure:
+    """A refresh that was not sent, since a secret it needs cannot be decrypted."""
+    return OAuthFailure("refresh", FailureClass.LOCAL, problem.sentence, code="undecryptable")
 
 
 def note_failure(row: Connection | Refresh, failure: OAuthFailure) -> None:

@@ -21,7 +21,7 @@ from models import Connection, Slot, Token, Trigger
 from models.types import Undecryptable, utc_now
 from oauth.grants import GRANTS
 from oauth.session import TokenClient
-from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
+from oauth.vocabulary import OAuthFailure, TokenReply
 from services import leases, settle, states
 from services.errors import NotFound, Refused
 from services.leases import Claim
@@ -237,10 +237,9 @@ def _closed(resources: Resources, seen: Token, problem: Undecryptable) -> OAuthF
         connection = session.get_one(Connection, seen.connection_id, with_for_update=True)
         token = session.get_one(Token, seen.id, with_for_update=True)
         if token.generation == seen.generation and not token.is_leased(utc_now()):
-            states.fail_closed(session, connection, token, str(problem))
+            states.fail_closed(session, connection, token, problem)
             session.commit()
-    words = str(problem)
-    return OAuthFailure("refresh", FailureClass.LOCAL, f"{words[:1].upper()}{words[1:]}.", code="undecryptable")
+    return states.unreadable(problem)
 
 
 def _margin(token: Token) -> float:

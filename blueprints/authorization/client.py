@@ -103,8 +103,7 @@ def redeem(exchange: Exchange) -> TokenReply:
     try:
         return client.redeem(exchange.state, exchange.code.get_secret_value())
     except Undecryptable as damage:
-        words = f"{str(damage)[:1].upper()}{str(damage)[1:]}."
-        raise OAuthFailure(STEP, FailureClass.LOCAL, words) from None
+        raise OAuthFailure(STEP, FailureClass.LOCAL, damage.sentence) from None
 
 
 def with_params(endpoint: str, params: Mapping[str, str]) -> str:

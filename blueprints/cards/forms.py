@@ -18,7 +18,8 @@ from blueprints.secret_field import SecretField, SecretInput
 from models import Card, CardAuthorization, CardHeader, Connection
 from models.types import Keyring, Undecryptable
 from services import headers
-from services.cards import CONNECTION, METHODS, TypedCard, TypedConnection
+from services.calls import METHODS
+from services.cards import CONNECTION, TypedCard, TypedConnection
 from services.errors import InvalidInput
 from services.headers import TypedHeader
 
