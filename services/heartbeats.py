@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import CursorResult, delete
+from sqlalchemy import delete
 from sqlmodel import Session, col, select
 
 from models import Heartbeat
@@ -13,7 +13,6 @@ from models.types import utc_now
 
 SILENT_AFTER = timedelta(seconds=30)
 """A process that has not been heard of for so long counts as gone."""
-FORGOTTEN_AFTER = timedelta(days=1)
 
 
 def beat(session: Session, process: str, kind: str) -> None:
@@ -32,11 +31,3 @@ def alive(session: Session) -> Sequence[Heartbeat]:
     """Processes heard of lately, by kind and name."""
     query = select(Heartbeat).where(Heartbeat.seen_at > utc_now() - SILENT_AFTER)
     return session.exec(query.order_by(Heartbeat.kind, Heartbeat.process)).all()
-
-
-def prune(session: Session) -> int:
-    """Forget processes that ended without a word long ago. Commits; returns how many."""
-    result = session.execute(delete(Heartbeat).where(col(Heartbeat.seen_at) < utc_now() - FORGOTTEN_AFTER))
-    session.commit()
-    assert isinstance(result, CursorResult)
-    return result.rowcount

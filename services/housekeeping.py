@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, CursorResult, delete, or_
-from sqlmodel import Session, col
+from sqlalchemy import ColumnElement, CursorResult, delete, func, or_
+from sqlmodel import Session, SQLModel, col, select
 
 from config import Settings
-from models import AuthorizationAttempt, BulkRefresh, CardPreview, Record, SingleUseLink, UserSession
+from models import (
+    AuthorizationAttempt,
+    BulkRefresh,
+    CardPreview,
+    Heartbeat,
+    Outcome,
+    Refresh,
+    SingleUseLink,
+    UserSession,
+)
 from models.types import utc_now
 
 REMEMBERED = timedelta(days=1)
-"""How long an attempt or a link that is over can still be told from one that never was."""
+"""How long what is over, an attempt, a link, a process, can still be told from what never was."""
 PREVIEWS = timedelta(minutes=10)
 BULKS = timedelta(days=7)
 
@@ -53,7 +62,25 @@ def bulk_refreshes(session: Session, _settings: Settings) -> int:
     return _sweep(session, BulkRefresh, col(BulkRefresh.created_at) < utc_now() - BULKS)
 
 
-def _sweep(session: Session, table: type[Record], over: ColumnElement[bool]) -> int:
+def journal(session: Session, settings: Settings) -> int:
+    """Drop closed rows of the refresh journal that nobody needs. Commits; returns how many.
+
+    Kept: the last rows of each connection, and failures for their days.
+    """
+    place = func.row_number().over(partition_by=col(Refresh.connection_id), order_by=col(Refresh.sent_at).desc())
+    ranked = select(Refresh.id, place.label("place")).where(col(Refresh.closed_at).is_not(None)).subquery()
+    old = select(ranked.c.id).where(ranked.c.place > settings.journal_keep)
+    oldest_failure = utc_now() - timedelta(days=settings.journal_failures_days)
+    failed = col(Refresh.outcome).in_((Outcome.FAILED, Outcome.UNKNOWN)) & (col(Refresh.sent_at) > oldest_failure)
+    return _sweep(session, Refresh, col(Refresh.id).in_(old) & ~failed)
+
+
+def heartbeats(session: Session, _settings: Settings) -> int:
+    """Forget processes that ended without a word long ago. Commits; returns how many."""
+    return _sweep(session, Heartbeat, col(Heartbeat.seen_at) < utc_now() - REMEMBERED)
+
+
+def _sweep(session: Session, table: type[SQLModel], over: ColumnElement[bool]) -> int:
     result = session.execute(delete(table).where(over).execution_options(synchronize_session=False))
     session.commit()
     assert isinstance(result, CursorResult)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 from pydantic import SecretStr
-from sqlalchemy import delete, or_
+from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
 from models import CardPreview, User, keyring_of
-from models.types import Undecryptable, utc_now
+from models.types import Undecryptable
 from oauth.scrub import scrub
 from rendering import frame
 from rendering.liquid import RenderFailure
@@ -25,8 +24,6 @@ from services.calls import Call
 from services.preview_tree import Tree
 from services.resources import Resources
 
-KEPT = timedelta(minutes=30)
-"""How long a rendered card can be looked at again."""
 LONGEST_TEXT = 64 * 1024
 INTERESTING = (
     "content-type content-length date retry-after www-authenticate link etag x-request-id request-id "
@@ -133,10 +130,10 @@ def _keep(resources: Resources, plan: Plan, user: User, html: str) -> uuid.UUID:
     """Store the rendered card for its frame, in place of the person's older one. Raises CallFailure."""
     card = plan.card
     row = CardPreview(workspace_id=card.workspace_id, card_id=card.id, user_id=user.id)
-    mine = (col(CardPreview.card_id) == card.id) & (col(CardPreview.user_id) == user.id)
+    older = delete(CardPreview).where(col(CardPreview.card_id) == card.id, col(CardPreview.user_id) == user.id)
     with resources.database.session(writing=True) as session:
         row.seal("html", SecretStr(html), keyring_of(session))
-        session.execute(delete(CardPreview).where(or_(mine, col(CardPreview.created_at) < utc_now() - KEPT)))
+        session.execute(older)
         session.add(row)
         try:
             session.commit()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
 
-from sqlalchemy import CursorResult, delete, func
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from config import Settings
 from models import Connection, Outcome, Refresh, Token, Trigger, User, keyring_of
@@ -104,21 +102,3 @@ def close_failed(session: Session, journal: Refresh, failure: OAuthFailure) -> N
     states.note_failure(journal, failure)
     if failure.failure_class is FailureClass.REPLY_UNUSABLE:
         journal.seal("raw_reply", failure.raw, keyring_of(session))
-
-
-def prune(session: Session, settings: Settings) -> int:
-    """Drop closed journal rows that nobody needs, and commit; returns how many.
-
-    Kept: the last rows of each connection, and failures for their days.
-    """
-    place = func.row_number().over(partition_by=col(Refresh.connection_id), order_by=col(Refresh.sent_at).desc())
-    ranked = select(Refresh.id, place.label("place")).where(col(Refresh.closed_at).is_not(None)).subquery()
-    old = select(ranked.c.id).where(ranked.c.place > settings.journal_keep)
-    oldest_failure = utc_now() - timedelta(days=settings.journal_failures_days)
-    failed = col(Refresh.outcome).in_((Outcome.FAILED, Outcome.UNKNOWN)) & (col(Refresh.sent_at) > oldest_failure)
-    result = session.execute(
-        delete(Refresh).where(col(Refresh.id).in_(old), ~failed).execution_options(synchronize_session=False)
-    )
-    session.commit()
-    assert isinstance(result, CursorResult)
-    return result.rowcount

@@ -17,7 +17,7 @@ from sqlmodel import Session
 import logs
 from config import Settings
 from models.types import utc_now
-from services import heartbeats, housekeeping, leases, settle, tokens
+from services import housekeeping, leases, tokens
 from services.resources import Resources
 from workers import queue
 from workers.jobs import Stopping
@@ -45,8 +45,8 @@ CHORES = (
     Chore("single-use links", HOUR, housekeeping.links),
     Chore("sessions", HOUR, housekeeping.sessions),
     Chore("bulk refreshes", HOUR, housekeeping.bulk_refreshes),
-    Chore("refresh history", HOUR, settle.prune),
-    Chore("heartbeats", HOUR, lambda session, _settings: heartbeats.prune(session)),
+    Chore("refresh history", HOUR, housekeeping.journal),
+    Chore("heartbeats", HOUR, housekeeping.heartbeats),
 )
 
 

@@ -455,14 +455,6 @@ def test_what_was_rendered_is_stored_encrypted(world, connected, run):
     assert b"Lovelace" not in world.all(CardPreview)[0].html_sealed
 
 
-def test_old_frames_of_other_cards_are_pruned_on_the_way(world, connected, resources, run):
-    old = run(world.card(connection=connected))
-    row = world.all(CardPreview)[0]
-    set_columns(resources, row, created_at=row.created_at - preview.KEPT * 2)
-    run(world.card(connection=connected))
-    assert old.frame_id not in {row.id for row in world.all(CardPreview)}
-
-
 def test_a_card_deleted_during_the_call_ends_in_words(world, stub, stub_address, resources, run):
     card = card_at(world, stub_address)
 

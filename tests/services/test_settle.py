@@ -1,12 +1,8 @@
-"""Closing refreshes: many in one commit, and what is kept of them afterwards."""
+"""Closing refreshes: many in one commit."""
 
-from datetime import timedelta
-
-import pytest
 from pydantic import SecretStr
 
 from models import Connection, ConnectionState, Outcome, Refresh, Trigger
-from models.types import utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure
 from services import leases, settle
 from tests.support.world import token_reply
@@ -79,35 +75,3 @@ def test_a_refresh_does_not_pass_for_an_authorization(resources, world):
     settled(resources, (claim(resources, connection), token_reply("at-2", "rt-2")))
     assert world.reread(connection).authorized_at == before
     assert world.reread(connection).authorized_by == world.alice.id
-
-
-def journal(session, connection, number, outcome, days=0):
-    moment = utc_now() - timedelta(days=days, seconds=1000 - number)
-    session.add(
-        Refresh(
-            workspace_id=connection.workspace_id,
-            connection_id=connection.id,
-            trigger=Trigger.SCHEDULED,
-            generation=number,
-            outcome=outcome,
-            sent_at=moment,
-            closed_at=None if outcome is Outcome.SENT else moment,
-        )
-    )
-
-
-@pytest.mark.settings(journal_keep=3, journal_failures_days=30)
-def test_the_journal_keeps_the_last_rows_of_each_connection_and_recent_failures(session, settings, world):
-    busy, quiet = authorized(world, 2)
-    for number in range(10):
-        journal(session, busy, number, Outcome.STORED)
-    journal(session, quiet, 1, Outcome.STORED, days=400)
-    journal(session, busy, 100, Outcome.FAILED, days=29)
-    journal(session, busy, 101, Outcome.UNKNOWN, days=29)
-    journal(session, busy, 102, Outcome.FAILED, days=31)
-    journal(session, busy, 103, Outcome.SENT, days=31)
-    session.commit()
-    assert settle.prune(session, settings) == 8
-    kept = {(row.connection_id, row.generation) for row in world.all(Refresh)}
-    assert kept == {(busy.id, number) for number in (7, 8, 9, 100, 101, 103)} | {(quiet.id, 1)}
-    assert settle.prune(session, settings) == 0
