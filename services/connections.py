@@ -10,6 +10,7 @@ from sqlmodel import Session, col, select
 import outbound
 from models import Card, Connection, ConnectionState, Token
 from models.types import utc_now
+from oauth.grants import GRANTS
 from oauth.vocabulary import ClientAuthMethod
 from services import attempts, audit, client_secrets, grants, tokens
 from services.audit import Actor
@@ -20,6 +21,10 @@ from services.resources import Resources
 MOVED = (
     "{label} now points to another host, so enter the Client secret again: a stored secret goes only to the host "
     "it was given for."
+)
+ALONE = (
+    "In this flow the Client secret alone brings a token for the hosts that cards call, so enter it again: a stored "
+    "secret is used only as it was given for."
 )
 DESTINATIONS = {"token_endpoint": "Token Endpoint", "revocation_endpoint": "Revocation Endpoint"}
 
@@ -71,6 +76,8 @@ def check(
             errors.setdefault("client_secret", "Enter the Client secret that the provider gave you.")
         elif moved:
             errors.setdefault("client_secret", MOVED.format(label=DESTINATIONS[moved]))
+        elif existing is not None and existing.api_hosts and _needs_nobody_now(existing, typed):
+            errors.setdefault("client_secret", ALONE)
     return errors
 
 
@@ -158,6 +165,11 @@ def _moved(connection: Connection, typed: Configuration) -> str:
         return "token_endpoint"
     revocation = outbound.origin(typed.revocation_endpoint)
     return "revocation_endpoint" if revocation and revocation not in known else ""
+
+
+def _needs_nobody_now(connection: Connection, typed: Configuration) -> bool:
+    """Whether another flow would spend the secret without a person: a host may be there that never needed it typed."""
+    return connection.grant.needs_person and not GRANTS[typed.grant_type].needs_person
 
 
 def _create(session: Session, actor: Actor, workspace_id: uuid.UUID, typed: Configuration) -> Connection:

@@ -6,6 +6,7 @@ from sqlmodel import Session, col, select
 
 import outbound
 from models import Card, CardAuthorization, Connection
+from oauth.grants import GRANTS
 from rendering import placeholders
 from services import audit, client_secrets, grants, tokens
 from services.audit import Actor
@@ -45,10 +46,12 @@ def url_problem(hook_url: str, policy: outbound.Policy) -> dict[str, str]:
 def new_host_problem(session: Session, connection: Connection, hook_url: str, typed: Configuration) -> dict[str, str]:
     """Why a stored grant may not go to a card's host yet: `client_secret` → words.
 
-    Whoever knows the secret may open another host; without a grant there is nothing to send.
+    Whoever knows the secret may open another host. Without a grant there is nothing to send, unless the
+    secret alone brings one; a grant that rests counts, since the edit that wakes it asks for nothing.
     """
     host = host_of(hook_url)
-    if host in connection.api_hosts or not grants.usable(connection, tokens.current_token(session, connection)):
+    at_hand = grants.kept(tokens.current_token(session, connection)) or not GRANTS[typed.grant_type].needs_person
+    if host in connection.api_hosts or not at_hand:
         return {}
     if client_secrets.row(session, connection) is None:
         return {}
@@ -76,7 +79,7 @@ def settle(session: Session, actor: Actor, connection: Connection) -> None:
         return
     connection.api_hosts = hosts
     token = tokens.current_token(session, connection)
-    if added and grants.usable(connection, token) and not _vouched(session, connection):
+    if added and grants.kept(token) and not _vouched(session, connection):
         grants.forget(session, connection, token)
     session.add(connection)
     if added:

@@ -40,10 +40,14 @@ def forget(session: Session, connection: Connection, token: Token) -> None:
     session.add_all((connection, token))
 
 
+def kept(token: Token) -> bool:
+    """Whether there is a grant, be it in use or resting until its client returns."""
+    return token.access_token_sealed is not None or token.refresh_token_sealed is not None
+
+
 def usable(connection: Connection, token: Token) -> bool:
     """Whether there is a grant, and it was given to this client by this flow."""
-    there = token.access_token_sealed is not None or token.refresh_token_sealed is not None
-    return there and not connection.has_strange_grant
+    return kept(token) and not connection.has_strange_grant
 
 
 def after_change(session: Session, connection: Connection, token: Token) -> None:

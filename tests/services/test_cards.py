@@ -7,7 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from models import Card, CardAuthorization, CardHeader, Connection
-from services import cards, client_secrets
+from oauth.vocabulary import GrantType
+from services import cards, client_secrets, connections
 from services.audit import Actor
 from services.cards import TypedCard, TypedConnection
 from services.errors import InvalidInput, NotFound, Stale
@@ -136,6 +137,59 @@ def test_a_secret_changed_first_does_not_open_a_new_host_for_the_old_grant(save,
     connection = session.get_one(Connection, connection.id)
     save(using(connection, "the attacker's own"), title="Evil", hook_url="https://evil.example.com/x")
     assert world.token(connection).access_token_sealed is None
+
+
+def changed(connection, secret=None, **fields):
+    """The connection's part of a form with a few fields changed."""
+    return dataclasses.replace(using(connection, secret).connection.configuration, **fields)
+
+
+@pytest.fixture
+def change(resources, session, world, actor):
+    """Save a connection on its own page, without its secret."""
+
+    def change(connection, **fields):
+        connection = session.get_one(Connection, connection.id)
+        typed, version = changed(connection, **fields), connection.version
+        policy = resources.http.policy
+        return connections.save(session, policy, actor, world.acme.id, typed, existing=connection, version=version)
+
+    return change
+
+
+def test_a_grant_put_to_rest_meanwhile_does_not_wake_up_with_a_new_host(save, change, session, world):
+    connection = authorized(session, world, save(OAUTH))
+    change(connection, client_id="another")
+    resting = session.get_one(Connection, connection.id)
+    assert "new host" in errors(save, using(resting), hook_url="https://evil.example.com/x")["connection-client_secret"]
+    change(connection, client_id="client")
+    assert world.access_token(connection) == "at"
+    assert world.reread(connection).api_hosts == ["api.example.com"]
+
+
+def test_a_resting_grant_is_dropped_when_nobody_vouches_for_a_new_host(save, change, session, world):
+    connection = authorized(session, world, save(OAUTH))
+    change(connection, client_id="another", client_secret=SecretStr("the attacker's own"))
+    resting = session.get_one(Connection, connection.id)
+    save(using(resting, "the attacker's own"), title="Evil", hook_url="https://evil.example.com/x")
+    change(connection, client_id="client")
+    assert world.access_token(connection) is None
+
+
+def test_a_secret_that_needs_no_person_brings_no_token_for_a_new_host(save, session, world):
+    machine = world.connection(grant_type=GrantType.CLIENT_CREDENTIALS, api_hosts=["api.example.com"])
+    assert "new host" in errors(save, using(machine), hook_url="https://evil.example.com/")["connection-client_secret"]
+
+
+def test_nor_does_one_whose_flow_is_changed_before_after_or_with_the_host(save, change, session, world):
+    person = world.connection()
+    evil, machine = "https://evil.example.com/", {"grant_type": GrantType.CLIENT_CREDENTIALS}
+    both = dataclasses.replace(using(person), connection=TypedConnection(changed(person, **machine), person.version))
+    assert "client_secret" in str(errors(save, both, hook_url=evil))
+    save(using(person), hook_url=evil)
+    with pytest.raises(InvalidInput) as raised:
+        change(person, **machine)
+    assert raised.value.errors == {"client_secret": connections.ALONE}
 
 
 def test_a_host_no_card_calls_any_more_is_forgotten(save, session, actor, world):
