@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from flask import request
 from flask_wtf import FlaskForm
+from werkzeug.datastructures import MultiDict
 from wtforms import Field, FieldList, FormField, HiddenField
 from wtforms.validators import ValidationError
 
 import logs
+from blueprints.web import SAFE_METHODS
 from services.errors import InvalidInput
 
 log = logs.get(__name__)
@@ -22,6 +25,15 @@ LINE_BREAKING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u2028\u2029\u202a-\u
 
 class Form(FlaskForm):
     """Base of every form."""
+
+    class Meta(FlaskForm.Meta):
+        """Fields hold text."""
+
+        def wrap_formdata(self, form: FlaskForm, formdata: Any) -> Any:
+            """Read posted text only: uploaded files and JSON would be other things than text, and no page sends any."""
+            if formdata is None or isinstance(formdata, MultiDict):
+                return formdata
+            return (request.form or None) if request.method not in SAFE_METHODS else None
 
     besides: frozenset[str] = frozenset({"csrf_token", "next", "token"})
     """Names a form may carry besides its fields."""
@@ -66,6 +78,16 @@ class Form(FlaskForm):
         for field in self:
             found += _problems_of(field)
         return found
+
+
+class Rows(FieldList):
+    """A list of fields in which odd numbers in a name are no rows: not every digit is one that `int` takes."""
+
+    def _extract_indices(self, prefix: str, formdata: Any) -> Iterator[int]:
+        for name in formdata:
+            number = name.removeprefix(f"{prefix}-").partition("-")[0]
+            if name.startswith(f"{prefix}-") and number.isascii() and number.isdigit() and len(number) < 10:
+                yield int(number)
 
 
 def _problems_of(field: Any) -> list[tuple[str, str, str]]:

@@ -8,12 +8,12 @@ from typing import Any
 from markupsafe import Markup
 from pydantic import SecretStr
 from werkzeug.datastructures import MultiDict
-from wtforms import BooleanField, FieldList, FormField, HiddenField, SelectField, StringField, TextAreaField
+from wtforms import BooleanField, FormField, HiddenField, SelectField, StringField, TextAreaField
 from wtforms import Form as PlainForm
 from wtforms.widgets import html_params
 
 from blueprints.connections.forms import ConnectionForm
-from blueprints.forms import Form, VersionedForm, parsed_uuid, stripped
+from blueprints.forms import Form, Rows, VersionedForm, parsed_uuid, stripped
 from blueprints.secret_field import SecretField, SecretInput
 from models import Card, CardAuthorization, CardHeader, Connection
 from models.types import Keyring, Undecryptable
@@ -85,7 +85,7 @@ class CardForm(VersionedForm):
     authorization_header = SecretField(
         "Authorization header", description="The whole value, such as Bearer followed by the token."
     )
-    headers: Any = FieldList(FormField(HeaderForm), label="Headers")
+    headers: Any = Rows(FormField(HeaderForm), label="Headers")
     template_content = TextAreaField(
         "Template content", description="HTML and Liquid. The reply's keys can be used by name: {{ customer.name }}"
     )
@@ -187,7 +187,7 @@ def typed_card(formdata: MultiDict[str, str]) -> CardForm:
     """The form with everything that was typed, header rows added or removed as asked."""
     form = CardForm(formdata=formdata)
     gone = formdata.get("remove_header", "")
-    if gone.isascii() and gone.isdigit() and int(gone) < len(form.headers.entries):
+    if gone.isascii() and gone.isdigit() and len(gone) < 10 and int(gone) < len(form.headers.entries):
         kept = [entry for place, entry in enumerate(form.headers.entries) if place != int(gone)]
         form = CardForm(formdata=_renumbered(formdata, [entry.name for entry in kept]))
     if "add_header" in formdata and len(form.headers.entries) < headers.MOST:

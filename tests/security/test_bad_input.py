@@ -1,5 +1,7 @@
 """WB-05: whatever is sent, the answer is a clear refusal or a page, never a failure of ours, and nothing half done."""
 
+import io
+
 import pytest
 
 from models import Role, SingleUseLink, User, UserSession
@@ -134,6 +136,45 @@ def test_a_hundred_thousand_names_are_refused_at_once(client):
 )
 def test_other_kinds_of_body_are_refused(client, content_type):
     assert 400 <= client.post("/login", data=b"\xff\x00{", content_type=content_type).status_code < 500
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize("place", ["/login password", "/login email", "/members/invite email"])
+def test_a_file_is_no_text(app, world, place):
+    address, field = place.split()
+    client = app.test_client() if address == "/login" else world.client(world.alice)
+    text = {"csrf_token": client.csrf(), "email": "a@b.example", "password": "a password", "role": "agent"}
+    answer = client.post(address, data={**text, field: (io.BytesIO(b"x"), "x.txt")}, content_type="multipart/form-data")
+    assert answer.status_code == 422
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize("sent", ['{"email": 5, "password": [1]}', "[1]", "5", "[" * 5000 + "]" * 5000])
+def test_json_is_no_form(client, sent):
+    token = {"X-CSRFToken": client.csrf()}
+    answer = client.post("/login", data=sent, content_type="application/json", headers=token)
+    assert 400 <= answer.status_code < 500
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("headers-\u00b2-name", "x"),
+        (f"headers-{'9' * 5000}-name", "x"),
+        ("headers--1-name", "x"),
+        ("headers-0-", "x"),
+        ("headers-0-value-kept", "x"),
+        ("remove_header", "9" * 5000),
+        ("remove_header", "\u00b2"),
+        ("version", "9" * 5000),
+        ("connection-version", "\u00b2"),
+    ],
+)
+def test_odd_numbers_in_a_cards_form_break_nothing(app, world, name, value):
+    alice = world.client(world.alice)
+    for address in ("/cards/new", "/cards/fields"):
+        assert alice.post_form(address, {"title": "Orders", name: value}).status_code < 500
 
 
 def test_a_browser_may_call_itself_anything(app, world):
