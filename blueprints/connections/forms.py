@@ -99,6 +99,14 @@ class ConnectionForm(VersionedForm):
         """The rest of them."""
         return [self._fields[name] for name in ADVANCED if name not in self.basic and name not in self.left_out]
 
+    strange_flow = False
+    """Whether another flow was asked for than those that exist."""
+
+    def validate_grant_type(self, _field: Any) -> None:
+        """Refuse a flow that does not exist instead of taking another for it (AC-13)."""
+        if self.strange_flow:
+            raise ValidationError("Choose one of the flows that are offered; there is no other.")
+
     left_out: tuple[str, ...] = ()
     """Fields that mean nothing in this flow; what was typed into them travels hidden."""
 
@@ -176,7 +184,9 @@ def form_class(name: str | None) -> type[ConnectionForm]:
 
 def typed_form(formdata: MultiDict[str, str], session: Session, stored: Connection | None) -> ConnectionForm:
     """The form of whichever flow is chosen in `formdata`, with everything that was typed."""
-    form = form_class(formdata.get(f"{PREFIX}grant_type"))(formdata=formdata, prefix=PREFIX)
+    chosen = formdata.get(f"{PREFIX}grant_type")
+    form = form_class(chosen)(formdata=formdata, prefix=PREFIX)
+    form.strange_flow = chosen != form.grant.value
     return _dated(form, session, stored)
 
 
