@@ -143,6 +143,12 @@
     if ([...dirty].some((form) => form.isConnected)) event.preventDefault();
   }
 
+  /* The pressed button of a form that leads away shows that it is at work; what htmx sends, htmx marks. */
+  function onSubmit(event) {
+    dirty.delete(event.target);
+    if (!event.defaultPrevented && !event.target.target) event.submitter?.classList.add("at-work");
+  }
+
   /* A request that got no answer at all. */
   function onNoAnswer() {
     const place = document.getElementById("flashes");
@@ -171,7 +177,10 @@
   document.addEventListener("focusin", (event) => closeMenus(event.target));
   document.addEventListener("keydown", onKey);
   document.addEventListener("input", onInput);
-  document.addEventListener("submit", (event) => dirty.delete(event.target));
+  document.addEventListener("submit", onSubmit);
+  window.addEventListener("pageshow", () => {
+    document.querySelectorAll(".at-work").forEach((button) => button.classList.remove("at-work"));
+  });
   window.addEventListener("beforeunload", onLeave);
   document.addEventListener("htmx:load", (event) => prepare(event.detail.elt));
   document.addEventListener("htmx:sendError", onNoAnswer);
