@@ -40,6 +40,11 @@ def endless(connection, head, piece, pause=0.0):
         time.sleep(pause)
 
 
+def silent(connection, _request):
+    """Say nothing until the other side has gone."""
+    connection.recv(1)
+
+
 def test_a_reply_comes_back_whole(serve, call):
     server = serve(answer(b"caf\xe9", "201 Created", Content_Type="text/plain; charset=latin-1", X_A="b"))
     reply = call(server, method="POST", headers={"X-Mine": "1"}, body=b"a=b")
@@ -53,7 +58,7 @@ def test_a_reply_comes_back_whole(serve, call):
 @pytest.mark.parametrize(
     "speak",
     [
-        pytest.param(lambda connection, _: time.sleep(4), id="silence"),
+        pytest.param(silent, id="silence"),
         pytest.param(lambda c, _: endless(c, b"HTTP/1.1 200 OK\r\nX-A: ", b"x", 0.05), id="a head that drips"),
         pytest.param(lambda c, _: endless(c, b"HTTP/1.1 200 OK\r\n\r\n", b"x", 0.05), id="a body that drips"),
         pytest.param(
@@ -245,7 +250,7 @@ def test_a_closed_client_begins_anew(serve, client_for, limits):
 
 
 def test_closing_ends_what_is_under_way(serve, client_for):
-    server = serve(lambda _connection, _request: time.sleep(1))
+    server = serve(silent)
     client = client_for(server.address)
     ended = []
 
