@@ -1,4 +1,4 @@
-"""What an admin types into forms: no address, header or grant that must not be gets saved. AC-11, AC-13, EG-07, EG-08."""
+"""No address, header or grant that must not be is saved, whoever types it. AC-11, AC-13, EG-07, EG-08."""
 
 import re
 
@@ -87,7 +87,7 @@ def test_an_issuer_that_is_no_address_is_refused_at_its_field(alice, world, issu
     assert world.all(Connection) == []
 
 
-# Grants (AC-13)
+# Flows that do not exist: AC-13
 
 
 @pytest.mark.parametrize("grant", ["password", "implicit", "token", "urn:ietf:params:oauth:grant-type:device_code", ""])
@@ -108,7 +108,7 @@ def test_a_stored_connection_cannot_be_given_another_grant(alice, world):
     assert world.reread(stored).grant_type is GrantType.AUTHORIZATION_CODE
 
 
-# Headers (EG-07)
+# Headers that are not an admin's to set: EG-07
 
 REFUSED = (
     "Host Authorization Content-Length Transfer-Encoding Connection Keep-Alive TE Trailer Upgrade Expect Via Forwarded "
