@@ -46,7 +46,7 @@ def begin(
     What stops it before anything is sent ends it with words. The caller has checked the right. Raises NotFound.
     """
     with resources.database.session(writing=True) as session:
-        connection = session.get(Connection, connection_id)
+        connection = session.get(Connection, connection_id, with_for_update={"read": True, "key_share": True})
         if connection is None:
             raise NotFound(GONE)
         attempt = _new(resources, connection, user, browser_hash)

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from models import Card, CardAuthorization, Connection, keyring_of
 from models.types import utc_now
-from services import audit, connections, destinations, headers
+from services import audit, connections, destinations, edits, headers
 from services.audit import Actor
 from services.calls import METHODS
 from services.configuration import Configuration
@@ -72,12 +72,14 @@ def save(
 ) -> Card:
     """Make or change a card together with its connection, in one unit of work. Commits.
 
-    Raises InvalidInput with every problem at once (the connection's fields prefixed), Stale for either row.
+    Raises InvalidInput with every problem at once (the connection's fields prefixed), Stale for either row, NotFound.
     """
+    edits.wait(session, workspace_id)
+    existing = _read_again(session, existing) if existing else None
     errors = check(session, resources, workspace_id, typed, existing)
     if errors:
         raise InvalidInput(errors)
-    card = _locked(session, workspace_id, existing, version)
+    card = _row(session, workspace_id, existing, version)
     before = card.connection_id
     _write(session, card, typed, _connection(session, actor, workspace_id, typed))
     for affected in {before, card.connection_id} - {None}:
@@ -106,7 +108,12 @@ def check(
 
 
 def delete(session: Session, actor: Actor, card: Card) -> None:
-    """Delete a card and its secrets; a connection stays, and forgets hosts only this card called. Commits."""
+    """Delete a card and its secrets; a connection stays, and forgets hosts only this card called. Commits.
+
+    Raises NotFound.
+    """
+    edits.wait(session, card.workspace_id)
+    card = _read_again(session, card)
     connection = connection_of(session, card)
     audit.record(session, actor, "card.deleted", card, card.title)
     session.delete(card)
@@ -120,7 +127,7 @@ def _chosen(session: Session, workspace_id: uuid.UUID, typed: TypedCard) -> Conn
     """The existing connection that was chosen; a foreign id is as good as none. Raises NotFound."""
     if typed.connection_id is None:
         return None
-    connection = session.get(Connection, typed.connection_id)
+    connection = session.get(Connection, typed.connection_id, populate_existing=True)
     if connection is None or connection.workspace_id != workspace_id:
         raise NotFound("There is no such connection in this workspace.")
     return connection
@@ -161,15 +168,23 @@ def _connection(session: Session, actor: Actor, workspace_id: uuid.UUID, typed: 
     return connections.apply(session, actor, workspace_id, part.configuration, chosen, part.version)
 
 
-def _locked(session: Session, workspace_id: uuid.UUID, existing: Card | None, version: int) -> Card:
+def _read_again(session: Session, card: Card) -> Card:
+    """The row as it is now. Raises NotFound."""
+    found = session.get(Card, card.id, populate_existing=True)
+    if found is None:
+        raise NotFound("This card no longer exists.")
+    return found
+
+
+def _row(session: Session, workspace_id: uuid.UUID, existing: Card | None, version: int) -> Card:
+    """The row to write, a new one or the one that is there. Raises Stale."""
     if existing is None:
         card = Card(workspace_id=workspace_id, title="", version=0)
         session.add(card)
         return card
-    card = session.get_one(Card, existing.id, with_for_update=True, populate_existing=True)
-    if card.version != version:
-        raise Stale(card)
-    return card
+    if existing.version != version:
+        raise Stale(existing)
+    return existing
 
 
 def _write(session: Session, card: Card, typed: TypedCard, connection: Connection | None) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from sqlmodel import Session, col, select
 
 import outbound
-from models import Card, Connection, ConnectionState, Token
+from models import AuthorizationAttempt, Card, Connection, ConnectionState, Token
 from models.types import utc_now
 from oauth.grants import GRANTS
 from oauth.vocabulary import ClientAuthMethod
-from services import attempts, audit, client_secrets, grants, tokens
+from services import attempts, audit, client_secrets, edits, grants, tokens
 from services.audit import Actor
 from services.configuration import Configuration, problems
 from services.errors import InvalidInput, NotFound, Stale
@@ -51,7 +51,9 @@ def save(
     existing: Connection | None = None,
     version: int = 0,
 ) -> Connection:
-    """Make or change a connection. Commits. Raises InvalidInput with every problem at once, Stale."""
+    """Make or change a connection. Commits. Raises InvalidInput with every problem at once, Stale, NotFound."""
+    edits.wait(session, workspace_id)
+    existing = _read_again(session, existing.id) if existing else None
     errors = check(session, policy, workspace_id, typed, existing)
     if errors:
         raise InvalidInput(errors)
@@ -89,10 +91,10 @@ def apply(
     existing: Connection | None,
     version: int,
 ) -> Connection:
-    """Write what was checked. Does not commit. Raises Stale when somebody else saved in between."""
+    """Write what was checked. Does not commit. Raises Stale when somebody else saved in between, NotFound."""
     if existing is None:
         return _create(session, actor, workspace_id, typed)
-    connection = session.get_one(Connection, existing.id, with_for_update=True, populate_existing=True)
+    connection = _locked(session, existing.id)
     changed = sorted(name for name, value in typed.columns().items() if getattr(connection, name) != value)
     if not changed and typed.client_secret is None:
         return connection
@@ -141,6 +143,7 @@ def delete(resources: Resources, actor: Actor, connection_id: uuid.UUID) -> str:
     with resources.database.session(writing=True) as session:
         connection = _locked(session, connection_id)
         goodbye = grants.goodbye(session, connection)
+        _wait_for_others(session, connection)
         for card in cards_of(session, connection):
             card.connection_id = None
             card.version += 1
@@ -151,11 +154,25 @@ def delete(resources: Resources, actor: Actor, connection_id: uuid.UUID) -> str:
     return grants.revoke(resources, goodbye)
 
 
-def _locked(session: Session, connection_id: uuid.UUID) -> Connection:
-    connection = session.get(Connection, connection_id, with_for_update=True, populate_existing=True)
-    if connection is None:
+def _read_again(session: Session, connection_id: uuid.UUID, *, lock: bool = False) -> Connection:
+    found = session.get(
+        Connection, connection_id, with_for_update=edits.WITHOUT_KEY if lock else None, populate_existing=True
+    )
+    if found is None:
         raise NotFound("This connection no longer exists.")
-    return connection
+    return found
+
+
+def _locked(session: Session, connection_id: uuid.UUID) -> Connection:
+    """The row as it is now, for this edit alone; refreshes lock it in the same order."""
+    edits.wait(session, _read_again(session, connection_id).workspace_id)
+    return _read_again(session, connection_id, lock=True)
+
+
+def _wait_for_others(session: Session, connection: Connection) -> None:
+    """Let claims and callbacks under way finish: a row that is to go must not wait for them while they wait for it."""
+    for model in (AuthorizationAttempt, Token):
+        session.exec(select(model.id).where(model.connection_id == connection.id).with_for_update()).all()
 
 
 def _moved(connection: Connection, typed: Configuration) -> str:

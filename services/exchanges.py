@@ -22,7 +22,7 @@ from models import AttemptOutcome, AuthorizationAttempt, Connection, ConnectionS
 from models.authorization_attempt import CHECKS
 from models.types import utc_now
 from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure, Registration, TokenReply
-from services import attempts, findings, settle, states, tokens
+from services import attempts, edits, findings, settle, states, tokens
 from services.errors import NotFound
 from services.resources import Resources
 
@@ -108,7 +108,7 @@ def _store(
     session: Session, resources: Resources, exchange: Exchange, result: TokenReply | OAuthFailure
 ) -> AuthorizationAttempt:
     """Token, journal, attempt and audit trail in one commit. A refresh in flight finds a newer generation."""
-    connection = session.get(Connection, exchange.attempt.connection_id, with_for_update=True)
+    connection = session.get(Connection, exchange.attempt.connection_id, with_for_update=edits.WITHOUT_KEY)
     if connection is None:
         raise NotFound("The connection was deleted meanwhile.")
     token = session.get_one(Token, exchange.token_id, with_for_update=True)

@@ -8,6 +8,7 @@ from typing import cast
 from zoneinfo import available_timezones
 
 from email_validator import EmailNotValidError, validate_email
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, func, select
 
 from config import Settings
@@ -81,7 +82,11 @@ def new_workspace(session: Session, name: str) -> Workspace:
         raise InvalidInput({"workspace_name": "There is a workspace of that name already."})
     workspace = Workspace(name=name)
     session.add(workspace)
-    session.flush()
+    try:
+        session.flush()
+    except IntegrityError:  # somebody took the name since we looked
+        session.rollback()
+        raise InvalidInput({"workspace_name": "There is a workspace of that name already."}) from None
     return workspace
 
 

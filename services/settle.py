@@ -10,7 +10,7 @@ from config import Settings
 from models import Connection, Outcome, Refresh, Token, Trigger, User, keyring_of
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
-from services import audit, states
+from services import audit, edits, states
 from services.leases import Claim
 
 
@@ -18,7 +18,9 @@ def settle(session: Session, settings: Settings, results: Iterable[tuple[Claim, 
     """Settle every result in one commit. A connection deleted meanwhile stays deleted."""
     for claim, result in results:
         # Locked in the order in which an edit locks them, the connection first.
-        connection = session.get(Connection, claim.connection_id, with_for_update=True, populate_existing=True)
+        connection = session.get(
+            Connection, claim.connection_id, with_for_update=edits.WITHOUT_KEY, populate_existing=True
+        )
         token = session.get(Token, claim.token_id, with_for_update=True, populate_existing=True)
         if connection is not None and token is not None:
             _settle_one(session, settings, claim, connection, token, result)

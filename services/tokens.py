@@ -22,7 +22,7 @@ from models.types import Undecryptable, utc_now
 from oauth.grants import GRANTS
 from oauth.session import TokenClient
 from oauth.vocabulary import OAuthFailure, TokenReply
-from services import leases, settle, states
+from services import edits, leases, settle, states
 from services.errors import NotFound, Refused
 from services.leases import Claim
 from services.resources import Resources
@@ -234,7 +234,7 @@ def _overtaken(resources: Resources, claim: Claim) -> bool:
 def _closed(resources: Resources, seen: Token, problem: Undecryptable) -> OAuthFailure:
     """Stop a connection whose access token cannot be read, unless a newer one is there or on its way."""
     with resources.database.session(writing=True) as session:
-        connection = session.get_one(Connection, seen.connection_id, with_for_update=True)
+        connection = session.get_one(Connection, seen.connection_id, with_for_update=edits.WITHOUT_KEY)
         token = session.get_one(Token, seen.id, with_for_update=True)
         if token.generation == seen.generation and not token.is_leased(utc_now()):
             states.fail_closed(session, connection, token, problem)
