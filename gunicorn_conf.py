@@ -30,6 +30,8 @@ graceful_timeout = 10
 control_socket_disable = True
 secure_scheme_headers: dict[str, str] = {}
 """Whom to believe about https is CARDKEY_TRUSTED_PROXIES' business alone."""
+forwarder_headers = ""
+"""No header says which path was asked for: gunicorn would believe one that comes from this machine."""
 accesslog = "-"
 access_log_format = "%(m)s %(U)s %(s)s %(B)s bytes %(M)s ms"
 """Without the query, which may hold a code or a state, and without the referrer, which may hold the same."""

@@ -6,6 +6,7 @@ import uuid
 
 from flask import Flask, Response, render_template, request
 from flask_wtf.csrf import CSRFError
+from gunicorn.http.errors import ParseException
 from sqlalchemy.exc import InterfaceError, OperationalError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
@@ -38,6 +39,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(CSRFError, show_csrf)
     app.register_error_handler(NotFound, lambda _error: page(404))
     app.register_error_handler(Refused, lambda error: page(409, str(error)))
+    app.register_error_handler(ParseException, lambda _error: page(400))  # a body in broken chunks
     app.register_error_handler(OperationalError, show_database)
     app.register_error_handler(InterfaceError, show_database)
 

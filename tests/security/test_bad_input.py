@@ -3,6 +3,7 @@
 import io
 
 import pytest
+from gunicorn.http.errors import InvalidChunkSize
 
 from models import Role, SingleUseLink, User, UserSession
 from services import links
@@ -136,6 +137,27 @@ def test_a_hundred_thousand_names_are_refused_at_once(client):
 )
 def test_other_kinds_of_body_are_refused(client, content_type):
     assert 400 <= client.post("/login", data=b"\xff\x00{", content_type=content_type).status_code < 500
+
+
+class BrokenChunks(io.RawIOBase):
+    """A body as gunicorn reads it whose second chunk says no size."""
+
+    def readable(self):
+        return True
+
+    def readinto(self, _buffer):
+        raise InvalidChunkSize(b"zz")
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.parametrize("address", ["/login", "/auth/provider/callback"])
+def test_a_body_in_broken_chunks_is_refused(client, address):
+    answer = client.post(
+        address,
+        content_type="application/x-www-form-urlencoded",
+        environ_overrides={"wsgi.input": BrokenChunks(), "wsgi.input_terminated": True},
+    )
+    assert answer.status_code == 400
 
 
 @pytest.mark.sqlite_only

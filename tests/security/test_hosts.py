@@ -1,5 +1,11 @@
 """AC-05: the portal's address comes from its settings and from nothing a request says."""
 
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 pytestmark = pytest.mark.sqlite_only
@@ -67,3 +73,18 @@ def test_a_trusted_proxy_cannot_bring_another_host(settings_for, resources):
 
 def test_health_answers_under_any_host(client):
     assert client.get("/healthz", headers={"Host": "10.0.0.9:8000"}).status_code == 200
+
+
+def test_the_web_server_believes_no_header_about_the_path():
+    """Asked of gunicorn itself, which reads these two by default when they come from this machine."""
+    program = "import gunicorn_conf; from gunicorn.config import Config; c = Config(); "
+    program += "c.set('forwarder_headers', gunicorn_conf.forwarder_headers); print(c.forwarder_headers)"
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "CARDKEY_SECRET_KEY": secrets.token_urlsafe(48)},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert told.stdout.strip() == "[]"
