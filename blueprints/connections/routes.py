@@ -238,6 +238,9 @@ def _named(text: str) -> Connection | None:
 def _asked_words(asked: refreshes.Asked, rung: bool) -> str:
     if asked.skipped:
         return next(iter(asked.skipped.values()))
+    if asked.joined:
+        seconds = web.resources().settings.manual_cooldown
+        return f"It is being refreshed already, or was just now. By hand, that goes once in {seconds:g} seconds."
     if not rung:
         return "Refresh asked for. The queue is away, so the scheduler sends it within a few seconds."
     return "Refresh asked for."

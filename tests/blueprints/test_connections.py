@@ -81,3 +81,14 @@ def test_a_stale_save_shows_both_values(alice, world):
 def test_blanks_at_the_ends_are_kept_and_told(alice, world):
     alice.post_form("/connections/new", {**FORM, "connection-client_id": "client "}, follow_redirects=True)
     assert world.all(Connection)[0].client_id == "client "
+
+
+def test_a_second_press_soon_after_the_first_says_why_nothing_more_happens(app, world):
+    connection = world.connection()
+    world.authorize(connection)
+    oscar = world.client(world.oscar)
+    press = {"headers": {"HX-Request": "true"}}
+    assert "Refresh asked for." in oscar.post_form(f"/connections/{connection.id}/refresh", **press).text
+    again = oscar.post_form(f"/connections/{connection.id}/refresh", **press).text
+    assert "Refresh asked for." not in again
+    assert "once in 30 seconds" in again
