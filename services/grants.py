@@ -14,6 +14,9 @@ from oauth.vocabulary import ClientAuthMethod, OAuthFailure, Registration
 from services import client_secrets, states, tokens
 from services.resources import Resources
 
+NOTHING_KEPT = "There were no tokens to take away."
+NOT_TOLD = "Its tokens are gone from here. The provider was not told: remove the access there as well."
+
 
 @dataclass(frozen=True)
 class Goodbye:
@@ -73,28 +76,30 @@ def after_change(session: Session, connection: Connection, token: Token) -> None
     connection.state = ConnectionState.ACTIVE if alive else ConnectionState.EXPIRED_RETRYING
 
 
-def goodbye(session: Session, connection: Connection) -> Goodbye | None:
-    """Read what a revocation needs while it is still here; None when there is nobody to tell or nothing to say."""
+def goodbye(session: Session, connection: Connection) -> Goodbye | str:
+    """Read what a revocation needs while it is still here; a sentence where nobody is to be told."""
     token = tokens.current_token(session, connection)
+    if not kept(token):
+        return NOTHING_KEPT
     if not connection.revocation_endpoint or not usable(connection, token):
-        return None
+        return NOT_TOLD
     keyring = keyring_of(session)
     try:
         refresh_token = token.unseal("refresh_token", keyring)
         value = refresh_token or token.unseal("access_token", keyring)
         secret = client_secrets.read(session, connection)
     except Undecryptable:
-        return None
+        return NOT_TOLD
     if value is None:
-        return None
+        return NOT_TOLD
     hint = "refresh_token" if refresh_token else "access_token"
     return Goodbye(connection.registration(secret), value, hint, token.auth_method)
 
 
-def revoke(resources: Resources, words: Goodbye | None) -> str:
+def revoke(resources: Resources, words: Goodbye | str) -> str:
     """Tell the provider (RFC 7009), at best effort; returns what came of it, as a sentence."""
-    if words is None:
-        return "Its tokens are gone from here. The provider was not told: remove the access there as well."
+    if isinstance(words, str):
+        return words
     client = TokenClient(
         resources.http, words.registration, resources.token_limits, step="revocation", worked=words.auth_method
     )

@@ -223,6 +223,13 @@ def test_disconnecting_works_although_the_provider_is_gone(resources, world, act
     assert world.token(connection).refresh_token_sealed is None
 
 
+def test_nobody_is_sent_to_the_provider_for_tokens_that_never_were(resources, world, actor):
+    never, silent = world.connection(), world.connection(revocation_endpoint="")
+    world.authorize(silent)
+    assert "remove the access there" not in connections.delete(resources, actor, never.id)
+    assert "remove the access there" in connections.delete(resources, actor, silent.id)
+
+
 def test_deleting_removes_every_secret_and_lets_cards_wait(resources, world, actor):
     connection = world.connection(revocation_endpoint="")
     world.authorize(connection)
