@@ -99,8 +99,8 @@ class AuthorizationAttempt(Record, Sealing, table=True):
         return "expired" if self.expired else self.outcome.value
 
     def tells(self, version: int) -> bool:
-        """Whether its failure still says something: not once the configuration it met was changed."""
-        return self.failure_step == CHECKS or version == self.connection_version
+        """Whether its failure still says something: not once the configuration it met was changed, or it was withdrawn."""
+        return self.failure_code != "withdrawn" and (self.failure_step == CHECKS or version == self.connection_version)
 
     @property
     def next_step(self) -> str:

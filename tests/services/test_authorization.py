@@ -139,6 +139,7 @@ def test_a_withdrawn_attempt_stores_nothing(world, begin, finish, connection, re
     row = world.reread(attempt)
     assert (row.outcome, row.failure_reason) == (AttemptOutcome.FAILED, "Disconnected meanwhile.")
     assert row.next_step == "Press Authorize to try again."
+    assert not row.tells(row.connection_version)
 
 
 def test_a_refused_code_is_no_dead_authorization(world, begin, finish, connection):
