@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Flask, Response, jsonify, redirect, render_template, request
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from rehearsal import api, authorize, token
@@ -23,6 +24,7 @@ def create_app(state: State) -> Flask:
     app.add_url_rule("/", view_func=start)
     app.add_url_rule("/control", view_func=control, methods=["GET", "POST"])
     app.add_url_rule("/lifetime", view_func=change_lifetime, methods=["POST"])
+    app.register_error_handler(404, show_missing)
     app.after_request(add_headers)
     return app
 
@@ -52,8 +54,16 @@ def change_lifetime() -> AnyResponse | tuple[str, int]:
     try:
         authorize.state().lifetime = min(max(float(request.form.get("lifetime", "")), 1.0), 86400.0 * 365)
     except ValueError:
-        return "Enter a number of seconds.", 422
+        return render_template("problem.html", words="A lifetime is a number of seconds, such as 30.", back=True), 422
     return redirect("/", 303)
+
+
+def show_missing(_error: HTTPException) -> Response:
+    """A mistyped endpoint: a page for people, a sentence for programs."""
+    words = f"There is nothing at {request.path} here."
+    if request.method == "GET":
+        return Response(render_template("problem.html", words=words), 404)
+    return Response(words, 404, mimetype="text/plain")
 
 
 def control() -> Response:

@@ -149,3 +149,25 @@ def test_a_reply_can_leave_fields_out_and_tell_another_scope(provider):
     provider.control(behaviours={"token": "scope:orders.read customers.read"})
     _status, reply = exchange(provider, authorize(provider)["code"])
     assert reply["scope"] == "orders.read customers.read"
+
+
+def page(address, form=None):
+    """Status and text of a page."""
+    try:
+        reply = urllib.request.urlopen(address, urllib.parse.urlencode(form).encode() if form else None, timeout=5)
+    except urllib.error.HTTPError as error:
+        reply = error
+    with reply:
+        return reply.status, reply.read().decode()
+
+
+def test_every_refusal_on_its_pages_leads_back(provider):
+    status, text = page(f"{provider.url}/lifetime", {"lifetime": "half an hour"})
+    assert (status, '<a href="/">' in text) == (422, True)
+    status, text = page(f"{provider.url}/authorise")
+    assert (status, '<a href="/">' in text, "/authorise" in text) == (404, True, True)
+
+
+def test_a_whole_number_of_seconds_is_shown_as_one(provider):
+    provider.control(lifetime=45)
+    assert 'value="45"' in page(f"{provider.url}/")[1]
