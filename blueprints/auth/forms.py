@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from wtforms import EmailField, HiddenField, PasswordField, StringField
-from wtforms.validators import InputRequired, Length
+from wtforms.validators import DataRequired, InputRequired, Length
 
 from blueprints.forms import Form, plain_line, stripped
+
+
+def new_password() -> PasswordField:
+    """A field for a password to choose; a form shows its fields, and their problems, in the order they are made in."""
+    return PasswordField(
+        "Password", [InputRequired("Choose a password.")], description="At least 12 characters; a few words work well."
+    )
 
 
 class SignInForm(Form):
@@ -18,9 +25,7 @@ class SignInForm(Form):
 class NewPasswordForm(Form):
     """A password to choose."""
 
-    password = PasswordField(
-        "Password", [InputRequired("Choose a password.")], description="At least 12 characters; a few words work well."
-    )
+    password = new_password()
 
 
 class SetupForm(NewPasswordForm):
@@ -28,11 +33,12 @@ class SetupForm(NewPasswordForm):
 
     workspace_name = StringField(
         "Workspace name",
-        [InputRequired("Give the workspace a name."), Length(max=100), plain_line],
+        [DataRequired("Give the workspace a name."), Length(max=100), plain_line],
         filters=[stripped],
         description="Usually the name of your company or team.",
     )
     email = EmailField("Email", [InputRequired("Enter your e-mail address."), Length(max=254)], filters=[stripped])
+    password = new_password()
     time_zone = HiddenField()
 
 

@@ -6,7 +6,7 @@ from zoneinfo import available_timezones
 
 from wtforms import PasswordField, SelectField, StringField
 from wtforms.fields import SelectChoice
-from wtforms.validators import InputRequired, Length
+from wtforms.validators import DataRequired, InputRequired, Length
 
 from blueprints.forms import Form, plain_line, stripped
 
@@ -52,7 +52,7 @@ class WorkspaceForm(Form):
 
     name = StringField(
         "Workspace name",
-        [InputRequired("Give the workspace a name."), Length(max=100), plain_line],
+        [DataRequired("Give the workspace a name."), Length(max=100), plain_line],
         filters=[stripped],
     )
     time_zone = SelectField("Time zone", choices=ZONES, description="Used for dates inside cards.")
@@ -63,7 +63,7 @@ class NewWorkspaceForm(Form):
 
     workspace_name = StringField(
         "Workspace name",
-        [InputRequired("Give the workspace a name."), Length(max=100), plain_line],
+        [DataRequired("Give the workspace a name."), Length(max=100), plain_line],
         filters=[stripped],
         description="You become its admin and invite others from its Members page.",
     )

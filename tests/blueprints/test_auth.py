@@ -52,6 +52,18 @@ def test_every_field_of_setup_is_checked_at_once_and_nothing_typed_is_lost(clien
     assert client.post_form("/setup", {"token": token, **FORM}).status_code == 303
 
 
+def test_the_list_of_problems_follows_the_page(client, token):
+    form = {"token": token, "workspace_name": "Initech", "email": "milton", "password": "short"}
+    answer = client.post_form("/setup", form).text
+    assert answer.index(">Email</a>: ") < answer.index(">Password</a>: ")
+
+
+def test_a_blank_name_is_no_name(client, token):
+    answer = client.post_form("/setup", {"token": token, **FORM, "workspace_name": "  "})
+    assert answer.status_code == 422
+    assert "Give the workspace a name." in answer.text
+
+
 @pytest.mark.parametrize("value", ["", "wrong", "x" * 3000])
 def test_no_setup_without_the_link(client, token, value):
     assert client.get("/setup", query_string={"token": value}).status_code == 410
