@@ -41,7 +41,7 @@ def new() -> Page:
     """A card to be made, empty or from an example."""
     example = _examples().get(request.args.get("example", ""))
     form = forms.CardForm(formdata=None, data=example.card if example else None)
-    form.connection = connection_forms.empty_form(example.connection if example else None)
+    form.connection = connection_forms.empty_form(_unused(example.connection) if example else None)
     return editor(None, form)
 
 
@@ -206,6 +206,13 @@ def _workspace_id(card: Card | None) -> uuid.UUID:
 def _named(text: str) -> Card | None:
     row_id = parsed_uuid(text)
     return web.find(Card, row_id, Role.ADMIN) if row_id else None
+
+
+def _unused(values: dict[str, Any]) -> dict[str, Any]:
+    """An example's connection under a name that this workspace does not use yet: a second try is no mistake."""
+    taken = {connection.name for connection in connections.of_workspace(web.db(), web.current_workspace().id)}
+    names = (values["name"], *(f"{values['name']} {number}" for number in range(2, len(taken) + 3)))
+    return {**values, "name": next(name for name in names if name not in taken)}
 
 
 def _examples() -> dict[str, examples.Example]:

@@ -1,5 +1,6 @@
 """The pages of cards: what each role sees, what a refused form keeps, what two tabs do."""
 
+import dataclasses
 import html
 import re
 
@@ -231,3 +232,12 @@ def test_no_bad_address_in_any_field_is_saved_or_breaks_the_page(alice, world):
             for address, form in (("/cards/new", FORM), (f"/cards/{card.id}", {**stored, "version": "1"})):
                 answer = alice.post_form(address, {**form, field: bad})
                 assert (answer.status_code, "aria-invalid" in answer.text) == (422, True), (field, bad)
+
+
+def test_a_second_example_does_not_collide_with_the_first(alice, world, resources, monkeypatch):
+    offered = resources.settings.model_copy(update={"rehearsal_url": "http://localhost:8001"})
+    monkeypatch.setitem(alice.application.extensions, "cardkey", dataclasses.replace(resources, settings=offered))
+    first = inputs(alice.get("/cards/new?example=code").text)["connection-name"]
+    world.connection(name=first)
+    second = inputs(alice.get("/cards/new?example=code").text)["connection-name"]
+    assert (first, second) == ("Rehearsal provider", "Rehearsal provider 2")
