@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +31,11 @@ INTERESTING = (
     "ratelimit-limit ratelimit-remaining ratelimit-reset x-ratelimit-limit x-ratelimit-remaining x-ratelimit-reset"
 ).split()
 NO_TEMPLATE = "Template content is empty, so the reply is shown as a plain table."
+EMPTY_CARD = (
+    "The template showed nothing of this reply. If that is not meant, compare the names in it with those of the reply."
+)
+SHOWS = re.compile(r"<(?:img|svg|picture|hr|meter|progress|audio|video)\b|\bstyle=|>[^<]*[^<\s]|^[^<]*[^<\s]")
+"""Whether HTML shows anything: text, or an element that shows without."""
 NO_CONTENT = "The API answered without any content."
 
 
@@ -101,6 +107,8 @@ def _run(resources: Resources, plan: Plan, user: User, values: Mapping[str, str]
         try:
             html = _render(resources, template, made.data)
             frame_id = _keep(resources, plan, user, html)
+            if not SHOWS.search(html):
+                notes.append(EMPTY_CARD)
         except CallFailure as problem:
             failure = problem
     return Preview(

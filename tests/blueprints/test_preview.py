@@ -245,3 +245,18 @@ def test_only_the_values_a_card_uses_are_asked_for(world, stub_address, app):
     card = world.card(hook_url=f"http://{stub_address}/{{{{csid}}}}", headers={"X-Agent": "{{agent_email}}"})
     page = world.client(world.ann).get(f"/cards/{card.id}").text
     assert set(re.findall(r'<input[^>]* name="(\w+)"[^>]*type="text"', page)) == {"csid", "agent_email"}
+
+
+def test_a_template_that_shows_nothing_is_pointed_out(world, card):
+    typed = {"template_content": "<h1>{{ custmer.name }}</h1>"}
+    assert "The template showed nothing" in run(world.client(world.alice), card, typed, headers=HTMX).text
+    for template in ("<h1>{{ customer.name }}</h1>", '<img src="data:," alt="">', ""):
+        shown = run(world.client(world.alice), card, {"template_content": template}, headers=HTMX).text
+        assert "The template showed nothing" not in shown
+
+
+@pytest.mark.sqlite_only
+def test_agents_are_not_spoken_of_as_somebody_else(world, card):
+    admins, agents = (world.client(who).get(f"/cards/{card.id}").text for who in (world.alice, world.ann))
+    assert "as agents will" in admins
+    assert "as agents will" not in agents
