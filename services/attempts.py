@@ -19,7 +19,7 @@ from models import AttemptOutcome, AuthorizationAttempt, Connection, User
 from models.authorization_attempt import CHECKS
 from models.types import Keyring, utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure
-from services import audit
+from services import audit, states
 from services.links import digest
 
 STATE_BYTES = 24
@@ -91,9 +91,7 @@ def fail(
     now = utc_now()
     attempt.outcome, attempt.ended_at, attempt.used_at = outcome, now, attempt.used_at or now
     attempt.state_data_sealed = attempt.callback_sealed = None
-    attempt.failure_step, attempt.failure_class = failure.step, failure.failure_class
-    attempt.failure_code, attempt.failure_said = failure.code, failure.provider_said
-    attempt.failure_reason = str(failure)
+    states.note_failure(attempt, failure)
     session.add(attempt)
     detail = {"step": failure.step, "reason": str(failure)} | ({"code": failure.code} if failure.code else {})
     actor = audit.Actor.person(session.get_one(User, attempt.user_id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -42,12 +42,9 @@ class Finding:
     """What to do, where something is to be done."""
 
 
-Examination = Callable[[Resources], Iterator[Finding]]
-
-
 def examine(resources: Resources) -> list[Finding]:
     """Every finding, in the order in which they are best mended. Never raises for what it examines."""
-    found = [*_public_url(resources), *_database(resources)]
+    found = [*_public_url(resources), *_proxies(resources), *_database(resources)]
     if not any(finding.verdict is Verdict.BAD and finding.what in ("database", "migrations") for finding in found):
         found += [*_writable(resources), *_clock(resources), *_keys(resources), *_processes(resources)]
     return [*found, *_redis(resources)]
@@ -57,7 +54,6 @@ def _public_url(resources: Resources) -> Iterator[Finding]:
     """People's browsers and providers come by this address."""
     settings = resources.settings
     address = urlsplit(settings.public_url)
-    is_local = address.hostname in LOCAL_HOSTS
     if address.path:
         yield Finding(
             "public address",
@@ -65,7 +61,7 @@ def _public_url(resources: Resources) -> Iterator[Finding]:
             f"CARDKEY_PUBLIC_URL has the path {address.path}; the portal serves whole hosts only.",
             "Give Cardkey a host name of its own.",
         )
-    elif not is_local and not settings.is_https:
+    elif not _is_local(resources) and not settings.is_https:
         yield Finding(
             "public address",
             Verdict.BAD,
@@ -74,6 +70,11 @@ def _public_url(resources: Resources) -> Iterator[Finding]:
         )
     else:
         yield Finding("public address", Verdict.OK, f"Providers send people back to {settings.redirect_url}")
+
+
+def _proxies(resources: Resources) -> Iterator[Finding]:
+    """How many stand in front decides whose address a visitor seems to have."""
+    settings = resources.settings
     if settings.is_https and settings.trusted_proxies == 0:
         yield Finding(
             "proxies",
@@ -82,7 +83,7 @@ def _public_url(resources: Resources) -> Iterator[Finding]:
             "so sign-in limits count all of them together.",
             "Set CARDKEY_TRUSTED_PROXIES to the number of proxies in front, usually 1.",
         )
-    elif is_local and settings.trusted_proxies:
+    elif _is_local(resources) and settings.trusted_proxies:
         yield Finding(
             "proxies",
             Verdict.WARN,
@@ -90,6 +91,10 @@ def _public_url(resources: Resources) -> Iterator[Finding]:
             "anybody who reaches the port can claim any address.",
             "Set CARDKEY_TRUSTED_PROXIES to 0, or CARDKEY_PUBLIC_URL to the proxy's address.",
         )
+
+
+def _is_local(resources: Resources) -> bool:
+    return urlsplit(resources.settings.public_url).hostname in LOCAL_HOSTS
 
 
 def _database(resources: Resources) -> Iterator[Finding]:

@@ -118,6 +118,25 @@ def claim_one(
     Busy as well while its provider's host has no room for another request.
     """
     now = utc_now()
+    token = _lease_one(session, settings, connection_id, spent, now)
+    if isinstance(token, Unclaimed):
+        session.rollback()
+        return token
+    connection = session.get_one(Connection, connection_id, populate_existing=True)
+    if trigger is Trigger.AGENT_FACING and eligibility.resting(connection, token, now):
+        session.rollback()
+        return Unclaimed.RESTING
+    claim = _prepare(session, token, trigger, requested_by)
+    if claim is not None and token.next_refresh_at is not None:
+        token.next_refresh_at = now  # if this process dies, the lease's end is the next try, not the day it was due
+    session.commit()
+    return claim or Unclaimed.RESTING
+
+
+def _lease_one(
+    session: Session, settings: Settings, connection_id: uuid.UUID, spent: int | None, now: datetime
+) -> Token | Unclaimed:
+    """One conditional UPDATE, so that of any number of callers one gets the row. Does not commit."""
     mine = [col(Token.connection_id) == connection_id, col(Token.slot) == Slot.CURRENT]
     unmoved = [] if spent is None else [col(Token.generation) <= spent]
     statement = (
@@ -129,20 +148,9 @@ def claim_one(
     result = session.execute(statement)
     assert isinstance(result, CursorResult)
     token = session.exec(select(Token).where(*mine).execution_options(populate_existing=True)).one_or_none()
-    if result.rowcount == 0:
-        session.rollback()
-        moved = token is None or (spent is not None and token.generation > spent)
-        return Unclaimed.MOVED_ON if moved else Unclaimed.BUSY
-    assert token is not None
-    connection = session.get_one(Connection, connection_id, populate_existing=True)
-    if trigger is Trigger.AGENT_FACING and eligibility.resting(connection, token, now):
-        session.rollback()
-        return Unclaimed.RESTING
-    claim = _prepare(session, token, trigger, requested_by)
-    if claim is not None and token.next_refresh_at is not None:
-        token.next_refresh_at = now  # if this process dies, the lease's end is the next try, not the day it was due
-    session.commit()
-    return claim or Unclaimed.RESTING
+    if token is None or (result.rowcount == 0 and spent is not None and token.generation > spent):
+        return Unclaimed.MOVED_ON
+    return token if result.rowcount else Unclaimed.BUSY
 
 
 def _let_no_other_claim(session: Session) -> None:
@@ -220,16 +228,29 @@ def _prepare(session: Session, token: Token, trigger: Trigger, requested_by: uui
     except Undecryptable as problem:
         states.fail_closed(session, connection, token, problem)
         return None
+    if trigger is Trigger.MANUAL and requested_by is None:
+        requested_by = token.requested_by
     journal = Refresh(
         workspace_id=token.workspace_id,
         connection_id=token.connection_id,
         trigger=trigger,
-        requested_by=requested_by or (token.requested_by if trigger is Trigger.MANUAL else None),
+        requested_by=requested_by,
         lease_owner=token.lease_owner or "",
         generation=token.generation,
         refresh_token_fingerprint=keyring.fingerprint(refresh_token) if refresh_token else "",
     )
     session.add(journal)
+    return _claim(connection, token, journal, connection.registration(secret), refresh_token)
+
+
+def _claim(
+    connection: Connection,
+    token: Token,
+    journal: Refresh,
+    registration: Registration,
+    refresh_token: SecretStr | None,
+) -> Claim:
+    """What was leased, as values that outlive the session."""
     assert token.lease_owner is not None and token.lease_until is not None
     return Claim(
         refresh_id=journal.id,
@@ -240,9 +261,9 @@ def _prepare(session: Session, token: Token, trigger: Trigger, requested_by: uui
         version=connection.version,
         owner=token.lease_owner,
         lease_until=token.lease_until,
-        trigger=trigger,
+        trigger=journal.trigger,
         requested_by=journal.requested_by,
-        registration=connection.registration(secret),
+        registration=registration,
         auth_method=token.auth_method,
         refresh_token=refresh_token,
     )

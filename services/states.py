@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from sqlmodel import Session, col, select
 
 from config import Settings
-from models import Connection, ConnectionState, Outcome, Priority, Refresh, Token, keyring_of
+from models import AuthorizationAttempt, Connection, ConnectionState, Outcome, Priority, Refresh, Token, keyring_of
 from models.types import Undecryptable, utc_now
 from oauth.grants import GRANTS
 from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
@@ -132,14 +132,16 @@ def unreadable(problem: Undecryptable) -> OAuthFailure:
     return OAuthFailure("refresh", FailureClass.LOCAL, problem.sentence, code="undecryptable")
 
 
-def note_failure(row: Connection | Refresh, failure: OAuthFailure) -> None:
+def note_failure(row: Connection | Refresh | AuthorizationAttempt, failure: OAuthFailure) -> None:
     """Write a failure's words to a row that shows them."""
     row.failure_class = failure.failure_class
     row.failure_code = failure.code
     row.failure_said = failure.provider_said
     row.failure_reason = str(failure)
+    if not isinstance(row, Refresh):
+        row.failure_step = failure.step
     if isinstance(row, Connection):
-        row.failure_step, row.failed_at = failure.step, utc_now()
+        row.failed_at = utc_now()
 
 
 def failure_of(connection: Connection) -> OAuthFailure | None:
