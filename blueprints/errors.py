@@ -16,6 +16,8 @@ from services.errors import NotFound, Refused
 
 log = logs.get(__name__)
 
+STALE_FORM = "Your session may have ended. Go back, copy long texts, reload the page and send it again."
+
 WORDS = {
     400: ("This request could not be understood", "Go back, reload the page and try once more."),
     401: ("Please sign in", "Your session has ended. Sign in and try once more."),
@@ -37,9 +39,9 @@ def init_app(app: Flask) -> None:
     """Register the handlers."""
     app.register_error_handler(HTTPException, show)
     app.register_error_handler(CSRFError, show_csrf)
+    app.register_error_handler(ParseException, lambda _error: page(400))  # a body in broken chunks
     app.register_error_handler(NotFound, lambda _error: page(404))
     app.register_error_handler(Refused, lambda error: page(409, str(error)))
-    app.register_error_handler(ParseException, lambda _error: page(400))  # a body in broken chunks
     app.register_error_handler(OperationalError, show_database)
     app.register_error_handler(InterfaceError, show_database)
 
@@ -59,7 +61,7 @@ def show(error: HTTPException) -> Response | HTTPException:
 
 def show_csrf(_error: CSRFError) -> Response:
     """A form without its token: an old tab, or another site."""
-    return page(400, "This form is out of date. Go back, reload the page and send it again; copy long texts first.")
+    return page(400, STALE_FORM, title="This form is out of date")
 
 
 def show_database(error: Exception) -> Response:
@@ -70,11 +72,11 @@ def show_database(error: Exception) -> Response:
     return response
 
 
-def page(code: int, advice: str | None = None, reference: str = "") -> Response:
+def page(code: int, advice: str | None = None, reference: str = "", title: str = "") -> Response:
     """The error page. Needs neither database nor session, since either may be what failed."""
-    title, general = WORDS.get(code, WORDS[400] if code < 500 else WORDS[500])
+    usual, general = WORDS.get(code, WORDS[400] if code < 500 else WORDS[500])
     template = "errors/_error.html" if is_htmx() else "errors/error.html"
-    body = render_template(template, code=code, title=title, advice=advice or general, reference=reference)
+    body = render_template(template, code=code, title=title or usual, advice=advice or general, reference=reference)
     response = Response(body, status=code)
     if is_htmx():
         response.headers["HX-Retarget"] = "#flashes"
