@@ -1,6 +1,7 @@
 """Imports point one way, one client is the only way out, and a flow is looked up, never tested. EG-08."""
 
 import ast
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -138,9 +139,15 @@ def test_a_room_does_not_use_what_it_must_not_know(room):
     assert [str(found) for found in imports(room) if is_in(found.module, MAY_NOT_USE[room])] == []
 
 
-def test_nobody_imports_the_rehearsal_provider():
-    importers = [str(found) for room in MAY_IMPORT if room != "rehearsal" for found in imports(room)]
-    assert [text for text in importers if "imports rehearsal" in text] == []
+@pytest.mark.parametrize("alone", ["rehearsal", "tests"])
+def test_nobody_imports_what_stands_beside_the_product(alone):
+    others = [room for room in MAY_IMPORT if room != alone]
+    assert [str(found) for room in others for found in imports(room) if is_in(found.module, {alone})] == []
+
+
+def test_every_service_stands_on_the_map_of_services():
+    on_the_map = set(re.findall(r"[a-z_]+", ast.get_docstring(tree(CHECKOUT / "services/__init__.py"))))
+    assert {file.stem for file in files("services")} - {"__init__"} <= on_the_map
 
 
 @pytest.mark.parametrize("room", ["runner", "embedded"])
