@@ -1,4 +1,6 @@
-"""Verbs: one function, one unit of work. No Flask, no enqueueing. Which module has what:
+"""Verbs: one function, one unit of work. No Flask, no enqueueing.
+
+Which module has what:
 
 Authorize: authorization (the press of the button), attempts (its rows), redemption (the answer and its checks),
 exchanges (code for token), findings (what to know of a success).
