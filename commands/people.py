@@ -12,6 +12,7 @@ from models import Role
 from services import provisioning
 from services.errors import Refused
 from services.resources import Resources
+from services.workspaces import named as workspace_named
 
 users = AppGroup("users", help="People.")
 workspaces = AppGroup("workspaces", help="Workspaces.")
@@ -37,7 +38,7 @@ def setup(resources: Resources, if_needed: bool) -> Report:
 def add_user(resources: Resources, email: str, workspace: str, role: str) -> Report:
     """Make somebody a member. A new person's password is read from standard input, or asked for."""
     with resources.database.session() as session:
-        provisioning.workspace(session, workspace)
+        workspace_named(session, workspace)
         password = None if provisioning.person(session, email) else read_password()
     with resources.database.session(writing=True) as session:
         user = provisioning.add_person(session, email, password, workspace, Role(role))

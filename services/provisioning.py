@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sqlmodel import Session, func, select
+from sqlmodel import Session, select
 
 from config import Settings
 from models import LinkPurpose, Membership, Role, User, Workspace
-from services import audit, links, members, sign_in
+from services import audit, links, members, sign_in, workspaces
 from services.audit import COMMAND_LINE
 from services.errors import NotFound, Refused
 
@@ -22,21 +22,13 @@ def person(session: Session, email: str) -> User | None:
     return session.exec(select(User).where(User.email == sign_in.normal_email(email))).one_or_none()
 
 
-def workspace(session: Session, name: str) -> Workspace:
-    """The workspace of that name. Raises NotFound."""
-    found = session.exec(select(Workspace).where(func.lower(Workspace.name) == name.strip().lower())).one_or_none()
-    if found is None:
-        raise NotFound(f'There is no workspace named "{name}". Make it with: flask workspaces add "{name}"')
-    return found
-
-
 def add_person(session: Session, email: str, password: str | None, workspace_name: str, role: Role) -> User:
     """Make somebody a member; `password` is needed for a new person and None for a known one. Commits.
 
     The very first person owns the installation, as the one who used a set-up link would.
     Raises NotFound, InvalidInput, Refused for somebody who is a member already.
     """
-    place = workspace(session, workspace_name)
+    place = workspaces.named(session, workspace_name)
     user = person(session, email)
     if user is None:
         is_first = session.exec(select(User.id).limit(1)).first() is None

@@ -24,12 +24,10 @@ from models import (
     Refresh,
     Slot,
     Token,
-    Workspace,
 )
 from models.types import utc_now
-from services import audit, eligibility
+from services import audit, eligibility, workspaces
 from services.audit import Actor
-from services.errors import NotFound
 
 AT_ONCE = 500
 """Rows in one statement: databases limit its parameters."""
@@ -105,9 +103,7 @@ def named(session: Session, connection_ids: Iterable[uuid.UUID]) -> list[Connect
 
 def of_workspace(session: Session, name: str) -> Sequence[Connection]:
     """The connections of a workspace by its name. Raises NotFound."""
-    workspace = session.exec(select(Workspace).where(Workspace.name == name)).one_or_none()
-    if workspace is None:
-        raise NotFound(f"There is no workspace named {name}.")
+    workspace = workspaces.named(session, name)
     return session.exec(select(Connection).where(Connection.workspace_id == workspace.id)).all()
 
 

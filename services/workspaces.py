@@ -10,9 +10,17 @@ from sqlmodel import Session, func, select
 from models import Membership, Role, User, Workspace
 from services import audit, members
 from services.audit import Actor
-from services.errors import InvalidInput
+from services.errors import InvalidInput, NotFound
 
 TAKEN = "There is a workspace of that name already."
+
+
+def named(session: Session, name: str) -> Workspace:
+    """The workspace of that name, as somebody types it on a command line. Raises NotFound."""
+    found = session.exec(select(Workspace).where(func.lower(Workspace.name) == name.strip().lower())).one_or_none()
+    if found is None:
+        raise NotFound(f'There is no workspace named "{name}". Make it with: flask workspaces add "{name}"')
+    return found
 
 
 def save(session: Session, actor: Actor, workspace: Workspace, name: str, time_zone: str) -> None:

@@ -354,11 +354,11 @@ def test_the_command_line_selects_by_workspace_by_time_and_everything(world, res
         return {row.id for row in rows}
 
     with resources.database.session() as session:
-        assert ids(refreshes.of_workspace(session, "Acme")) == {soon.id, late.id}
+        assert ids(refreshes.of_workspace(session, "acme")) == {soon.id, late.id}
         assert ids(refreshes.due_within(session, 3600)) == {soon.id, foreign.id}
         assert ids(refreshes.everything(session)) == {soon.id, late.id, foreign.id}
         assert ids(refreshes.named(session, [late.id, late.id, world.acme.id])) == {late.id}
-        with pytest.raises(NotFound, match="no workspace named Nowhere"):
+        with pytest.raises(NotFound, match='no workspace named "Nowhere"'):
             refreshes.of_workspace(session, "Nowhere")
 
 
