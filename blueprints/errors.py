@@ -11,7 +11,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 import logs
-from blueprints.web import is_htmx
+from blueprints.web import SAFE_METHODS, is_htmx
 from services.errors import NotFound, Refused
 
 log = logs.get(__name__)
@@ -33,6 +33,7 @@ WORDS = {
     ),
     503: ("The database cannot be reached", "Nothing was lost. Try again in a minute."),
 }
+UNSAVED = "What you sent was not saved: {}try again in a minute."
 
 
 def init_app(app: Flask) -> None:
@@ -64,10 +65,14 @@ def show_csrf(_error: CSRFError) -> Response:
     return page(400, STALE_FORM, title="This form is out of date")
 
 
-def show_database(error: Exception) -> Response:
-    """The database is away or locked."""
-    log.error("database unavailable", endpoint=request.endpoint, problem=type(error).__name__)
-    response = page(503)
+def show_database(error: OperationalError | InterfaceError) -> Response:
+    """The database is away, locked, full or not to be written to; the log has its own words."""
+    said = str(error.orig).strip().partition("\n")[0][:200]
+    log.error("database unavailable", endpoint=request.endpoint, problem=type(error).__name__, said=said)
+    unsent = (
+        None if request.method in SAFE_METHODS else UNSAVED.format("" if is_htmx() else "use Back to find it, and ")
+    )
+    response = page(503, unsent)
     response.headers["Retry-After"] = "30"
     return response
 

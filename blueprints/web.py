@@ -251,6 +251,8 @@ def safe_next(target: str | None) -> str | None:
 
 def init_app(app: Flask) -> None:
     """Attach sign-in, throttling and the request's session to the app."""
-    login_manager.init_app(app)
+    login_manager.init_app(app, add_context_processor=False)
+    # Asks who it is where a template names it, not before every template: error pages come without a database.
+    app.jinja_env.globals["current_user"] = current_user
     limiter.init_app(app)
     app.teardown_request(end_request)
