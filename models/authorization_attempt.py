@@ -99,7 +99,7 @@ class AuthorizationAttempt(Record, Sealing, table=True):
         return "expired" if self.expired else self.outcome.value
 
     def tells(self, version: int) -> bool:
-        """Whether its failure still says something: not once the configuration it met was changed, or it was ended here."""
+        """Whether its failure still says something: not once the configuration it met was changed, or it was ended."""
         return self.failure_code != "withdrawn" and (self.failure_step == CHECKS or version == self.connection_version)
 
     @property
