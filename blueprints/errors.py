@@ -16,7 +16,7 @@ from services.errors import NotFound, Refused
 
 log = logs.get(__name__)
 
-STALE_FORM = "Your session may have ended. Go back, copy long texts, reload the page and send it again."
+STALE_FORM = "Your session may have ended. {}opy long texts, reload the page and send it again."
 
 WORDS = {
     400: ("This request could not be understood", "Go back, reload the page and try once more."),
@@ -62,7 +62,7 @@ def show(error: HTTPException) -> Response | HTTPException:
 
 def show_csrf(_error: CSRFError) -> Response:
     """A form without its token: an old tab, or another site."""
-    return page(400, STALE_FORM, title="This form is out of date")
+    return page(400, STALE_FORM.format("C" if is_htmx() else "Go back, c"), title="This form is out of date")
 
 
 def show_database(error: OperationalError | InterfaceError) -> Response:

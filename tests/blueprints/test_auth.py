@@ -77,6 +77,16 @@ def test_signing_out_ends_the_session(app, world):
     assert alice.get("/settings").status_code == 303
 
 
+def test_a_form_of_an_ended_session_is_called_old(app, world):
+    alice = world.client(world.alice)
+    page, part = (
+        alice.post("/settings/password", data={"csrf_token": "old"}, headers=headers)
+        for headers in ({}, {"HX-Request": "true"})
+    )
+    assert "<h1>This form is out of date" in page.text
+    assert ("Go back, copy" in page.text, "Go back" in part.text, "Copy long texts" in part.text) == (True, False, True)
+
+
 def test_htmx_is_sent_to_the_sign_in_page_as_a_whole(client):
     answer = client.get("/settings", headers={"HX-Request": "true"})
     assert answer.status_code == 401
