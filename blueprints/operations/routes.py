@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from flask import Blueprint, abort, render_template, request, url_for
+from flask import Blueprint, abort, make_response, render_template, request, url_for
 from flask_login import login_required
 from werkzeug.wrappers import Response
 
@@ -61,7 +61,11 @@ def progress(bulk_id: uuid.UUID) -> Page:
     if web.is_htmx():
         if found is None:
             return render_template("operations/_progress.html", progress=None), END_OF_POLLING
-        return render_template("operations/_progress.html", progress=bulk.progress(web.db(), found))
+        standing = bulk.progress(web.db(), found)
+        fragment = make_response(render_template("operations/_progress.html", progress=standing))
+        if standing.is_over:
+            fragment.headers["HX-Trigger"] = "refreshes-over"  # the list below asks anew how each connection stands
+        return fragment
     if found is None:
         abort(404)
     return render_template("operations/progress.html", progress=bulk.progress(web.db(), found))

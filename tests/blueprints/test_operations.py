@@ -83,6 +83,18 @@ def test_all_shown_are_selected_without_a_script(world, oscar):
     assert " checked" in page(oscar, f"{ADDRESS}?select=shown")
 
 
+def test_the_list_asks_anew_as_soon_as_the_refreshes_are_over(world, oscar, provider, resources):
+    connection = world.connection()
+    world.consent(connection)
+    reply = press(oscar, connection)
+    assert 'hx-trigger="refreshes-over from:body"' in page(oscar, path_of(reply.location))
+    assert 'hx-trigger="refreshes-over from:body"' not in page(oscar)
+    look = {"headers": {"HX-Request": "true"}}
+    assert "HX-Trigger" not in oscar.get(bulk_of(reply), **look).headers
+    assert tokens.drain(resources, 5) == 1
+    assert oscar.get(bulk_of(reply), **look).headers["HX-Trigger"] == "refreshes-over"
+
+
 def test_refresh_selected_is_followed_until_it_is_over(world, oscar, provider, resources):
     one, two, other = world.connection(), world.connection(), world.connection()
     for connection in (one, two, other):
