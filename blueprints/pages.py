@@ -156,7 +156,7 @@ def distance(moment: datetime, now: datetime) -> str:
     """`in 12 min`, `3 min ago`, or the day when that is far."""
     seconds = round((moment - now).total_seconds())
     if abs(seconds) < 5:
-        return "just now"
+        return "in a moment" if seconds > 0 else "just now"
     for limit, unit, word in STEPS:
         if abs(seconds) < limit:
             amount = f"{abs(seconds) // unit} {word}"
@@ -170,11 +170,13 @@ def when(moment: datetime | None, never: str = "never") -> Markup:
     """A `<time>` with the distance, and the exact time for whoever points at it. `never` stands for None."""
     if moment is None:
         return Markup('<span class="quiet">{}</span>').format(never)
-    return Markup('<time datetime="{}" title="{}" data-when="{}">{}</time>').format(
+    now = utc_now()
+    return Markup('<time datetime="{}" title="{}" data-when="{}"{}>{}</time>').format(
         moment.astimezone(UTC).isoformat(timespec="seconds"),
         exact(moment),
         "person" if zone() else "browser",
-        distance(moment, utc_now()),
+        Markup(" data-ahead") if moment > now else "",
+        distance(moment, now),
     )
 
 

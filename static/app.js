@@ -8,7 +8,7 @@
   /* Times: the words of blueprints/pages.py, kept up to date. */
   function distance(seconds) {
     const far = Math.abs(seconds);
-    if (far < 5) return "just now";
+    if (far < 5) return seconds > 0 ? "in a moment" : "just now";
     const steps = [[60, 1, "s"], [3600, 60, "min"], [86400, 3600, "h"], [14 * 86400, 86400, "day"]];
     for (const [limit, unit, word] of steps) {
       if (far >= limit) continue;
@@ -27,7 +27,8 @@
 
   function tell(element) {
     const moment = new Date(element.dateTime);
-    const words = distance(Math.round((moment - Date.now()) / 1000));
+    const seconds = Math.round((moment - Date.now()) / 1000);
+    const words = seconds <= 0 && "ahead" in element.dataset ? "now" : distance(seconds);
     if (words !== null && element.textContent !== words) element.textContent = words;
     if (element.dataset.when === "browser") element.title = exact(moment);
   }
@@ -139,8 +140,20 @@
     form.querySelectorAll("[data-dirty-words]").forEach((words) => { words.hidden = false; });
   }
 
+  const unsaved = () => [...dirty].some((form) => form.isConnected);
+
   function onLeave(event) {
-    if ([...dirty].some((form) => form.isConnected)) event.preventDefault();
+    if (unsaved()) event.preventDefault();
+  }
+
+  /* The session ended: htmx would go to the sign-in page, which nobody with unsaved changes asked for. */
+  function onAnswer(event) {
+    const { xhr } = event.detail;
+    if (xhr.status !== 401 || !unsaved()) return;
+    event.preventDefault();
+    const link = Object.assign(document.createElement("a"), { href: xhr.getResponseHeader("HX-Redirect") || "/login" });
+    link.textContent = "Sign in";
+    warn("signedOut", "You are signed out. What you typed is still here: copy what you want to keep, then sign in.", link);
   }
 
   /* The pressed button of a form that leads away shows that it is at work; what htmx sends, htmx marks. */
@@ -151,13 +164,18 @@
 
   /* A request that got no answer at all. */
   function onNoAnswer() {
+    warn("noAnswer", "Cardkey does not answer. Check your network; what you typed is still here.");
+  }
+
+  /* A toast that stays; one of a kind. */
+  function warn(kind, text, link) {
     const place = document.getElementById("flashes");
-    if (!place || place.querySelector("[data-no-answer]")) return;
+    if (!place || [...place.children].some((child) => kind in child.dataset)) return;
     const flash = document.createElement("div");
     flash.className = "flash bad";
-    Object.assign(flash.dataset, { flash: "error", noAnswer: "" });
+    Object.assign(flash.dataset, { flash: "error", [kind]: "" });
     const words = document.createElement("p");
-    words.textContent = "Cardkey does not answer. Check your network; what you typed is still here.";
+    words.append(text, ...(link ? [" ", link] : []));
     const button = Object.assign(document.createElement("button"), { type: "button", className: "secondary" });
     button.textContent = "Dismiss";
     button.dataset.dismiss = "";
@@ -183,6 +201,7 @@
   });
   window.addEventListener("beforeunload", onLeave);
   document.addEventListener("htmx:load", (event) => prepare(event.detail.elt));
+  document.addEventListener("htmx:beforeOnLoad", onAnswer);
   document.addEventListener("htmx:sendError", onNoAnswer);
   document.addEventListener("htmx:afterSwap", () => document.querySelectorAll("[data-flash]").forEach(letGo));
   setInterval(tellAll, 1000);

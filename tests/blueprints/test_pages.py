@@ -61,6 +61,7 @@ def test_nobody_switches_to_a_workspace_of_others(app, world):
     [
         (0, "just now"),
         (-4, "just now"),
+        (4, "in a moment"),
         (40, "in 40 s"),
         (-59, "59 s ago"),
         (60, "in 1 min"),

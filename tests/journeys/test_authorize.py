@@ -215,6 +215,20 @@ def test_somebody_signed_out_meanwhile_signs_in_in_the_window_and_it_goes_on(sho
     is_connected(shown)
 
 
+def test_somebody_signed_out_meanwhile_keeps_what_is_not_saved(shown, stack, person):
+    press(shown).close()
+    shown.get_by_label("Connection name").fill("A name that took long to find")
+    with stack.resources.database.session(writing=True) as session:
+        user = session.exec(select(User).where(User.email == person.email)).one()
+        sign_in_service.end_all(session, user.id)
+        session.commit()
+    told = shown.locator("#flashes").get_by_text("You are signed out.")
+    expect(told).to_be_visible(timeout=5_000)
+    shown.wait_for_timeout(3_000)
+    expect(told).to_have_count(1)
+    expect(shown.get_by_label("Connection name")).to_have_value("A name that took long to find")
+
+
 FORGE = """() => {
     const channel = new BroadcastChannel("cardkey-authorization");
     const id = "01234567-89ab-cdef-0123-456789abcdef";
