@@ -139,7 +139,7 @@ _WORDS = {
     ),
     FailureClass.UNKNOWN: (
         "It is not known whether the provider acted on the request",
-        "Cardkey tries again with the same token. If the provider refuses it, authorize again.",
+        "Nothing to do for now: Cardkey tries again. If the provider refuses that, authorize again.",
     ),
 }
 
