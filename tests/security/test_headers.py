@@ -1,4 +1,4 @@
-"""WB-04: the headers are on every response, whatever it is."""
+"""WB-04, RN-02: the headers are on every response, whatever it is, and the policy of every page is a tight one."""
 
 import pytest
 
@@ -16,11 +16,26 @@ EVERYWHERE = {
 def check(answer, https=False):
     for name, values in EVERYWHERE.items():
         assert answer.headers.get(name) in values, (answer.request.path, answer.status_code, name)
-    policy = answer.headers["Content-Security-Policy"]
-    assert "frame-ancestors" in policy, answer.request.path
-    assert "unsafe-inline" not in policy.partition("style-src")[0], answer.request.path
-    assert "unsafe-eval" not in policy
+    check_policy(answer)
     assert ("Strict-Transport-Security" in answer.headers) is https
+
+
+OURS = {"'none'", "'self'", "data:"}
+NOTHING = ("object-src", "base-uri", "default-src")
+
+
+def check_policy(answer):
+    """RN-02: nothing by default, nothing inline, nothing from elsewhere."""
+    parts = [part.split() for part in answer.headers["Content-Security-Policy"].split(";") if part.strip()]
+    policy = {name: set(values) for name, *values in parts}
+    assert len(policy) == len(parts), "no directive twice: the second would count for nothing"
+    for name in NOTHING:
+        assert policy[name] == {"'none'"}, (answer.request.path, name)
+    for name in ("frame-ancestors", "form-action"):
+        assert policy[name] <= {"'none'", "'self'"}, (answer.request.path, name)
+    for name, values in policy.items():
+        assert values <= OURS or name == "sandbox", (answer.request.path, name, values)
+    assert policy.get("script-src", {"'none'"}) <= {"'none'", "'self'"}
 
 
 def walk(app, client):
@@ -47,7 +62,10 @@ def test_headers_are_on_refusals_and_failures(app, client, world):
         raise RuntimeError("as if by mistake")
 
     answers = {
+        303: client.get("/cards"),
+        307: client.get("/login", base_url="http://localhost:8000"),
         400: client.get("/login", base_url="http://elsewhere.example"),
+        403: world.client(world.ann).get("/members"),
         404: client.get("/no-such-page"),
         405: client.put("/login"),
         413: client.post("/login", data={"email": "x" * 300_000}),
