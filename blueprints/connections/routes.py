@@ -15,7 +15,7 @@ from blueprints.forms import parsed_uuid
 from blueprints.stale import Difference, differences
 from models import Connection, Role
 from models.types import utc_now
-from services import authorization, connections, refreshes, states, tokens
+from services import authorization, connections, eligibility, refreshes, states, tokens
 from services.errors import InvalidInput, Stale
 from workers import queue
 
@@ -184,7 +184,7 @@ def standing(connection: Connection) -> dict[str, Any]:
         "busy": busy and renewable,
         "next_refresh": token.next_refresh_at if renewable else None,
         "ask_again": OFTEN if busy else round(min(max(until_due + 1, OFTEN), SELDOM)),
-        "may_refresh": role is not None and role.includes(Role.OPERATOR),
+        "may_refresh": role is not None and role.includes(Role.OPERATOR) and not eligibility.refusal(connection, token),
     }
 
 

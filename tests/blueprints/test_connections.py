@@ -92,3 +92,13 @@ def test_a_second_press_soon_after_the_first_says_why_nothing_more_happens(app, 
     again = oscar.post_form(f"/connections/{connection.id}/refresh", **press).text
     assert "Refresh asked for." not in again
     assert "once in 30 seconds" in again
+
+
+def test_refresh_now_is_offered_only_where_it_can_do_something(app, world):
+    connection = world.connection()
+    world.authorize(connection)
+    oscar = world.client(world.oscar)
+    address = f"/connections/{connection.id}"
+    assert "Refresh now" in oscar.get(f"{address}/status").text
+    assert world.client(world.alice).post_form(f"{address}/disconnect").status_code == 303
+    assert "Refresh now" not in oscar.get(f"{address}/status").text
