@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from models import Role
+from tests.support.admin import MACHINE, Admin
 
 SCREENS = {"desk": {"width": 1280, "height": 900}, "phone": {"width": 360, "height": 740}}
 PAGES = [
@@ -175,3 +176,62 @@ def pattern_of_local_time(page, moment):
                  + `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`; }""",
         moment.get_attribute("datetime"),
     )
+
+
+EDITOR_SCREENS = {"desk": {"width": 1440, "height": 900}, "tablet": {"width": 768, "height": 900}}
+SCROLLED = 97
+"""Pixels between two looks, so that fields are met in every position under what sticks."""
+
+
+@pytest.fixture
+def machine_card(page, stack, sign_in):
+    """An admin before a saved card whose connection needs nobody to sign in."""
+    sign_in(page, stack.person())
+    admin = Admin(page)
+    admin.make_card(MACHINE)
+    page.get_by_role("button", name="Dismiss").click()
+    return admin
+
+
+@pytest.mark.parametrize("screen", EDITOR_SCREENS)
+def test_the_whole_editor_is_accessible_however_far_it_is_scrolled(machine_card, axe, screen):
+    page = machine_card.page
+    page.set_viewport_size(EDITOR_SCREENS[screen])
+    page.get_by_role("button", name="Add header").click()
+    page.locator(".header-row").wait_for()
+    page.locator("details.advanced summary").click()
+    for top in range(0, page.evaluate("document.documentElement.scrollHeight - innerHeight"), SCROLLED):
+        page.evaluate(f"scrollTo(0, {top})")
+        assert axe(page, ".editor") == [], f"scrolled by {top} pixels"
+
+
+def test_what_saves_and_what_shows_the_card_stay_in_sight(machine_card):
+    page = machine_card.page
+    page.set_viewport_size(EDITOR_SCREENS["desk"])
+    page.evaluate("scrollTo(0, 500)")
+    height = EDITOR_SCREENS["desk"]["height"]
+    aside = page.locator(".aside").bounding_box()
+    assert aside["y"] >= 0
+    assert aside["y"] + aside["height"] <= height
+    save = page.get_by_role("button", name="Save configuration").last.bounding_box()
+    assert save["y"] + save["height"] <= height
+
+
+def test_nothing_jumps_while_parts_renew_themselves(machine_card):
+    page = machine_card.page
+    page.evaluate(
+        """() => { window.jumped = 0; new PerformanceObserver((list) => {
+             for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.jumped += entry.value;
+           }).observe({type: "layout-shift"}); }"""
+    )
+    page.get_by_label("Flow").select_option(label="Authorization Code Flow")
+    expect(page.locator(".advanced #connection-audience")).to_have_count(1)
+    page.get_by_label("Flow").select_option(label="Client Credentials Flow")
+    expect(page.locator(".advanced #connection-audience")).to_have_count(0)
+    page.get_by_role("button", name="Authorize", exact=True).click()
+    machine_card.see_state("Connected")
+    page.get_by_role("button", name="Refresh now").click()
+    expect(page.locator("#status")).to_contain_text("Refresh asked for")
+    expect(page.locator("#status")).not_to_contain_text("under way", timeout=10_000)
+    page.wait_for_timeout(1000)
+    assert page.evaluate("jumped") < 0.02
