@@ -89,7 +89,7 @@ def _name(session: Session, workspace_id: uuid.UUID, name: str, existing: Connec
     if len(name) > LONGEST_NAME:
         return {"name": f"Use at most {LONGEST_NAME} characters."}
     same = select(Connection.id).where(
-        Connection.workspace_id == workspace_id, func.lower(Connection.name) == name.lower()
+        Connection.workspace_id == workspace_id, func.lower(Connection.name) == func.lower(name)
     )
     if existing is not None:
         same = same.where(col(Connection.id) != existing.id)

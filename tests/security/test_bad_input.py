@@ -8,6 +8,7 @@ from gunicorn.http.errors import InvalidChunkSize
 from models import Role, SingleUseLink, User, UserSession
 from services import links
 from services.links import LinkPurpose
+from tests.security.test_races import CONNECTION
 
 LONG = "x" * 200_000
 VALUES = [
@@ -214,6 +215,14 @@ def test_two_of_a_name_are_refused_at_the_field_whatever_the_letters(app, world)
         answer = alice.post_form("/settings/workspaces", {"workspace_name": name})
         assert answer.status_code == 422
         assert "There is a workspace of that name already." in answer.text
+
+
+def test_two_connections_of_a_name_are_refused_whatever_the_letters(app, world):
+    alice = world.client(world.alice)
+    world.connection(name="\u0130\u0131\u017f\u1e9e")
+    answer = alice.post_form("/connections/new", {**CONNECTION, "connection-name": "\u0130\u0131\u017f\u1e9e"})
+    assert answer.status_code == 422
+    assert "This workspace has a connection of that name already." in answer.text
 
 
 def test_unknown_fields_have_no_effect(app, world):
