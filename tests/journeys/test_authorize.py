@@ -155,7 +155,7 @@ def test_a_wrong_state_ends_on_a_page_that_says_so_and_harms_nothing(shown, stac
     window = press(shown)
     agree(window)
     expect(window.get_by_text("belongs to no authorization that is under way")).to_be_visible()
-    assert window.url == f"{stack.url}/auth/provider/callback"
+    expect(window).to_have_url(f"{stack.url}/auth/provider/callback")
     assert axe(window) == []
     with window.expect_event("close"):
         window.get_by_role("button", name="Close this window").click()
