@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, NoReturn, ParamSpec, TypeVar, cast
 from urllib.parse import urlsplit
 
 from flask import Flask, abort, current_app, flash, g, redirect, request, url_for
@@ -24,7 +24,7 @@ from werkzeug.wrappers import Response
 import logs
 from models import Record, Role, User, UserSession, Workspace
 from models.types import utc_now
-from services import members, sign_in
+from services import audit, members, sign_in
 from services.audit import Actor
 from services.resources import Resources
 
@@ -176,13 +176,25 @@ def find(model: type[M], row_id: uuid.UUID, role: Role) -> M:
     Foreign and absent rows are the same 404; a member whose role does not reach gets 403.
     """
     row = db().get(model, row_id)
-    held = role_in(cast(Any, row).workspace_id) if row is not None else None
-    if row is None or held is None:
+    if row is None:
         abort(404)
-    if not held.includes(role):
-        abort(403)
+    held = role_in(cast(Any, row).workspace_id)
+    if held is None or not held.includes(role):
+        refuse(cast(Any, row).workspace_id, is_member=held is not None)
     g.workspace = (db().get_one(Workspace, cast(Any, row).workspace_id), held)
     return row
+
+
+def refuse(workspace_id: uuid.UUID, *, is_member: bool) -> NoReturn:
+    """Note who was denied what (LG-03), then answer 403, or to whoever is no member the 404 of what is absent."""
+    user, what = me().user, f"{request.method} {request.endpoint}"
+    release_db()
+    try:
+        with resources().database.session(writing=True) as session:
+            audit.note_refusal(session, user, workspace_id, what, is_member=is_member)
+    except OperationalError as problem:
+        log.warning("refusal not noted", endpoint=request.endpoint, problem=type(problem).__name__)
+    abort(403 if is_member else 404)
 
 
 def role_required(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -196,7 +208,7 @@ def role_required(role: Role) -> Callable[[Callable[P, R]], Callable[P, R]]:
             if found is None:
                 abort(404)
             if not found[1].includes(role):
-                abort(403)
+                refuse(found[0].id, is_member=True)
             return view(*args, **kwargs)
 
         return cast(Callable[P, R], checked)

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Protocol
 
 from sqlalchemy.exc import DBAPIError
@@ -13,6 +14,7 @@ from sqlmodel import Session, col, select
 
 import logs
 from models import AuditEntry, User
+from models.types import utc_now
 
 log = logs.get(__name__)
 
@@ -32,6 +34,11 @@ class Actor:
 
 WORKER = Actor(None, "Cardkey worker")
 COMMAND_LINE = Actor(None, "Command line")
+
+
+REFUSED = "access.refused"
+REFUSALS_APART = timedelta(minutes=1)
+STRANGER = "Somebody of another workspace"
 
 
 class Subject(Protocol):
@@ -71,6 +78,23 @@ def aside(session: Session) -> Iterator[None]:
             yield
     except DBAPIError as problem:
         log.warning("audit entry lost", problem=type(problem.orig).__name__)
+
+
+def note_refusal(session: Session, user: User, workspace_id: uuid.UUID, what: str, *, is_member: bool) -> None:
+    """Add that somebody was denied `what` in a workspace, once a minute at the most for each. Commits.
+
+    Whoever is no member stays unnamed there: other workspaces' people are nobody's business.
+    """
+    again = select(AuditEntry.id).where(
+        AuditEntry.workspace_id == workspace_id,
+        AuditEntry.user_id == user.id,
+        AuditEntry.action == REFUSED,
+        col(AuditEntry.at) > utc_now() - REFUSALS_APART,
+    )
+    if session.exec(again.limit(1)).first() is None:
+        actor = Actor(user.id, user.email if is_member else STRANGER)
+        record_for(session, actor, REFUSED, workspace_id, page=what)
+        session.commit()
 
 
 def entries(session: Session, workspace_id: uuid.UUID, *, page: int = 1, size: int = 50) -> Sequence[AuditEntry]:

@@ -30,6 +30,7 @@ SENTENCES = {
     "member.role_changed": "changed the role of {email} from {before} to {after}",
     "member.removed": "removed {email}",
     "member.password_link_made": "made a password link for {email}",
+    "access.refused": "was denied {page}",
     "sign_in.refused": "was refused at sign-in",
     "sign_in.succeeded": "signed in",
     "user.password_changed": "chose a new password",

@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from models import AttemptOutcome, AuthorizationAttempt, Card, Connection, Membership, Role, Token, User
+from models import AttemptOutcome, AuditEntry, AuthorizationAttempt, Card, Connection, Membership, Role, Token, User
 from tests.blueprints.test_cards import FORM
 from tests.security.test_routes import ENDED, FRAGMENT, ORACLE, contents, has_id, neutral, things, visit, walk
 from tests.support import flow
@@ -186,3 +186,15 @@ def test_a_sign_out_everywhere_ends_an_authorization_under_way(app, world, provi
     elsewhere.post_form("/settings/sessions/end")
     assert "/login?" in here.get(callback).location
     assert provider.counts.get("token_authorization_code", 0) == 0
+
+
+def test_whoever_is_denied_something_stands_in_the_audit_trail_once(app, world):
+    card = world.card()
+    for _ in range(3):
+        assert world.client(world.ann).post_form(f"/cards/{card.id}/delete").status_code == 403
+        assert world.client(world.gus).get(f"/cards/{card.id}").status_code == 404
+    noted = {entry.actor: entry for entry in world.all(AuditEntry, action="access.refused")}
+    assert set(noted) == {"ann@acme.example", "Somebody of another workspace"}
+    assert {entry.workspace_id for entry in noted.values()} == {world.acme.id}
+    assert noted["ann@acme.example"].detail == {"page": "POST cards.delete"}
+    assert "gus" not in world.client(world.alice).get("/audit").text
