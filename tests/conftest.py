@@ -3,6 +3,7 @@
 import base64
 import os
 import secrets
+import signal
 
 import pytest
 import redis as redis_client
@@ -29,6 +30,11 @@ QUICK = {
     "retry_first": 1.0,
 }
 """The ladder of times, shrunk; everything else is as it comes."""
+
+
+def pytest_configure():
+    """A run that is told to end ends like one that is interrupted: what it started is ended too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc):
