@@ -33,8 +33,8 @@ def token() -> Reply:
     """One token request, as the grant has it, or as a switched-on behaviour wants it."""
     memory = state()
     grant_type = request.form.get("grant_type", "")
-    memory.counts[f"token_{grant_type}"] += 1
     odd, argument = memory.switched("token")
+    memory.counts[f"token_{grant_type}"] += 1  # after the switch was read, so that a test may turn it when this counts
     if odd in BEHAVIOURS:
         reply = BEHAVIOURS[odd](argument)
         if reply is not None:

@@ -144,10 +144,11 @@ def test_a_refresh_in_flight_loses_to_a_new_authorization(world, alice, connecti
 
     flow.walk(world, alice, connection)
     _page, callback = flow.answer(alice, connection)
-    provider.control(behaviours={"token": "delay:0.6"})
+    before = provider.hits("refresh_token")
+    provider.control(behaviours={"token": "delay:1.2"})
     with ThreadPoolExecutor(1) as pool:
         refresh = pool.submit(tokens.refresh, world.resources, connection.id, Trigger.MANUAL)
-        while not world.token(connection).is_leased(utc_now()):
+        while provider.hits("refresh_token") == before:
             pass
         provider.control(behaviours={})
         alice.get(callback)
