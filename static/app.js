@@ -151,15 +151,47 @@
     const { xhr } = event.detail;
     if (xhr.status !== 401 || !unsaved()) return;
     event.preventDefault();
-    const link = Object.assign(document.createElement("a"), { href: xhr.getResponseHeader("HX-Redirect") || "/login" });
-    link.textContent = "Sign in";
-    warn("signedOut", "You are signed out. What you typed is still here: copy what you want to keep, then sign in.", link);
+    signedOut(xhr.getResponseHeader("HX-Redirect"));
+  }
+
+  function signedOut(address) {
+    const link = Object.assign(document.createElement("a"), { href: address || "/login", target: "_blank", rel: "noopener" });
+    link.textContent = "Sign in in another window";
+    warn("signedOut", "You are signed out. What you typed is still here.", link, ", then press the button again.");
+  }
+
+  /* A form that took long to fill in: see first whether its session still stands, and take a fresh form token along. */
+  async function lookAhead(form, submitter) {
+    if ("waiting" in form.dataset) return;
+    form.dataset.waiting = "";
+    submitter?.classList.add("at-work");
+    const headers = { "HX-Request": "true", "HX-Current-URL": location.href };
+    try {
+      const answer = await fetch(form.dataset.lookAhead, { headers });
+      if (answer.ok) {
+        form.elements.csrf_token.value = await answer.text();
+        form.dataset.seen = "";
+        form.requestSubmit(submitter);
+      } else if (answer.status === 401) signedOut(answer.headers.get("HX-Redirect"));
+      else onNoAnswer();
+    } catch {
+      onNoAnswer();
+    }
+    delete form.dataset.waiting;
+    if (!("seen" in form.dataset)) submitter?.classList.remove("at-work");
+    delete form.dataset.seen;
   }
 
   /* The pressed button of a form that leads away shows that it is at work; what htmx sends, htmx marks. */
   function onSubmit(event) {
-    dirty.delete(event.target);
-    if (!event.defaultPrevented && !event.target.target) event.submitter?.classList.add("at-work");
+    const form = event.target;
+    if ("lookAhead" in form.dataset && !("seen" in form.dataset) && !event.defaultPrevented) {
+      event.preventDefault();
+      lookAhead(form, event.submitter);
+      return;
+    }
+    dirty.delete(form);
+    if (!event.defaultPrevented && !form.target) event.submitter?.classList.add("at-work");
   }
 
   /* A request that got no answer at all. */
@@ -168,14 +200,14 @@
   }
 
   /* A toast that stays; one of a kind. */
-  function warn(kind, text, link) {
+  function warn(kind, text, link, rest = "") {
     const place = document.getElementById("flashes");
     if (!place || [...place.children].some((child) => kind in child.dataset)) return;
     const flash = document.createElement("div");
     flash.className = "flash bad";
     Object.assign(flash.dataset, { flash: "error", [kind]: "" });
     const words = document.createElement("p");
-    words.append(text, ...(link ? [" ", link] : []));
+    words.append(text, ...(link ? [" ", link, rest] : []));
     const button = Object.assign(document.createElement("button"), { type: "button", className: "secondary" });
     button.textContent = "Dismiss";
     button.dataset.dismiss = "";

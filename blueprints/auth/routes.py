@@ -6,6 +6,7 @@ import uuid
 
 from flask import Blueprint, abort, redirect, render_template, request, session, url_for
 from flask_login import current_user, login_required, login_user, logout_user
+from flask_wtf.csrf import generate_csrf
 from werkzeug.wrappers import Response
 
 from blueprints import web
@@ -65,6 +66,13 @@ def logout() -> Response:
     logout_user()
     session.clear()
     return web.see_other("auth.login", "You are signed out.")
+
+
+@blueprint.get("/session")
+@login_required
+def form_token() -> Response:
+    """A fresh form token for a page that has been open for long; 401 when its session ended."""
+    return Response(generate_csrf(), mimetype="text/plain")
 
 
 @blueprint.post("/workspace")

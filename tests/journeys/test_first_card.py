@@ -164,3 +164,19 @@ def test_axe_finds_nothing_wrong_on_any_page(stack, new_page, sign_in, axe):
             page.goto(address)
             found[scheme, address] = axe(page)
     assert {place: findings for place, findings in found.items() if findings} == {}
+
+
+def test_a_session_that_ends_before_saving_loses_nothing(admin, person, sign_in):
+    page = admin.page
+    admin.fill_in_example(MACHINE)
+    page.get_by_label("Title").fill("Typed before the session ended")
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Save configuration").last.click()
+    expect(page.get_by_text("You are signed out.")).to_be_visible()
+    expect(page.get_by_label("Title")).to_have_value("Typed before the session ended")
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Sign in in another window").click()
+    sign_in(opened.value, person)
+    opened.value.close()
+    admin.save()
+    expect(page.get_by_role("heading", name="Typed before the session ended")).to_be_visible()
