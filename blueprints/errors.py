@@ -31,7 +31,7 @@ WORDS = {
         "Something broke on our side",
         "It has been logged. Try again; if it stays, give your operator the id below.",
     ),
-    503: ("The database cannot be reached", "Nothing was lost. Try again in a minute."),
+    503: ("The database cannot be used right now", "Nothing was lost. Try again in a minute."),
 }
 UNSAVED = "What you sent was not saved: {}try again in a minute."
 

@@ -28,7 +28,7 @@ def test_somebody_signed_in_is_told_that_the_database_is_away(app, world, lose_d
     answers.append(alice.post("/cards/new", data={"title": "Orders", "csrf_token": token}, headers=headers))
     for answer in answers:
         assert (answer.status_code, answer.headers.get("Retry-After")) == (503, "30")
-        assert "The database cannot be reached" in answer.text
+        assert "The database cannot be used right now" in answer.text
     assert alice.get("/nowhere", headers=headers).status_code == 404
 
 

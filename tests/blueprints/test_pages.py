@@ -154,5 +154,5 @@ def test_a_database_that_is_away_is_said_plainly(app, client, resources):
 
     answer = client.get("/away")
     assert answer.status_code == 503
-    assert "The database cannot be reached" in answer.text
+    assert "The database cannot be used right now" in answer.text
     assert answer.headers["Retry-After"] == "30"
