@@ -59,6 +59,7 @@ HTMX = json.dumps(
         "refreshOnHistoryMiss": True,
         "disableInheritance": True,
         "defaultSwapStyle": "outerHTML",
+        "defaultSettleDelay": 0,
         "attributesToSettle": ["class"],
         "responseHandling": [
             {"code": "204", "swap": False},
@@ -68,7 +69,10 @@ HTMX = json.dumps(
         ],
     }
 )
-"""What htmx may do (WB-07): no code from attributes or replies, no other site, fragments replace themselves."""
+"""What htmx may do (WB-07): no code from attributes or replies, no other site, fragments replace themselves.
+
+New parts work from the moment they are there: with a delay, a quick second choice would be lost.
+"""
 
 
 @dataclass(frozen=True)

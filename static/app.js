@@ -146,6 +146,35 @@
     if (unsaved()) event.preventDefault();
   }
 
+  /* What is typed or chosen while other fields are on their way stays so in the fields that come. */
+  const asked = new WeakMap();
+  const controls = (part) => [...part.querySelectorAll("input[name]:not([type=hidden]), select[name], textarea[name]")];
+  const valueOf = (control) => (control.type === "checkbox" ? control.checked : control.value);
+  let late = [];
+
+  function onAsk(event) {
+    const part = event.detail.target;
+    if (part?.id === "fields") asked.set(part, new Map(controls(part).map((control) => [control.name, valueOf(control)])));
+  }
+
+  function onArrival(event) {
+    const known = asked.get(event.detail.target);
+    const changed = (control) => known.has(control.name) && known.get(control.name) !== valueOf(control);
+    late = known ? controls(event.detail.target).filter(changed).map((control) => [control.name, valueOf(control)]) : [];
+  }
+
+  function onSettled() {
+    const [fields, typed] = [document.getElementById("fields"), late];
+    late = [];
+    typed.forEach(([name, value]) => {
+      const control = fields?.querySelector(`[name="${CSS.escape(name)}"]`);
+      if (!control) return;
+      if (control.type === "checkbox") control.checked = value;
+      else control.value = value;
+      if (control.matches("select")) control.dispatchEvent(new Event("change", { bubbles: true }));
+    });
+  }
+
   /* The session ended: htmx would go to the sign-in page, which nobody with unsaved changes asked for. */
   function onAnswer(event) {
     const { xhr } = event.detail;
@@ -234,6 +263,9 @@
   window.addEventListener("beforeunload", onLeave);
   document.addEventListener("htmx:load", (event) => prepare(event.detail.elt));
   document.addEventListener("htmx:beforeOnLoad", onAnswer);
+  document.addEventListener("htmx:beforeRequest", onAsk);
+  document.addEventListener("htmx:beforeSwap", onArrival);
+  document.addEventListener("htmx:afterSettle", onSettled);
   document.addEventListener("htmx:sendError", onNoAnswer);
   document.addEventListener("htmx:afterSwap", () => document.querySelectorAll("[data-flash]").forEach(letGo));
   setInterval(tellAll, 1000);

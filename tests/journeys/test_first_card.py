@@ -166,6 +166,34 @@ def test_axe_finds_nothing_wrong_on_any_page(stack, new_page, sign_in, axe):
     assert {place: findings for place, findings in found.items() if findings} == {}
 
 
+def test_what_is_typed_while_other_fields_are_on_their_way_stays(admin):
+    page = admin.page
+    page.goto("/connections/new")
+    page.get_by_label("Client ID").fill("typed before")
+    page.route("**/connections/fields", lambda route: (page.wait_for_timeout(700), route.continue_()))
+    page.get_by_label("Flow").select_option(label="Client Credentials Flow")
+    page.get_by_label("Client ID").fill("typed meanwhile")
+    page.get_by_label("Client secret").fill("a secret typed meanwhile")
+    page.get_by_label("Scope").fill("orders.read")
+    expect(page.get_by_label("Audience")).to_be_visible()
+    expect(page.get_by_label("Client ID")).to_have_value("typed meanwhile")
+    expect(page.get_by_label("Client secret")).to_have_value("a secret typed meanwhile")
+    expect(page.get_by_label("Scope")).to_have_value("orders.read")
+
+
+def test_the_last_of_two_quick_choices_counts(admin):
+    page = admin.page
+    page.goto("/cards/new")
+    page.get_by_label("Authorization", exact=True).select_option(label="Authorization header")
+    page.get_by_label("Authorization", exact=True).select_option(label="OAuth")
+    expect(page.get_by_label("Connection name")).to_be_visible()
+    page.get_by_label("Flow").select_option(label="Client Credentials Flow")
+    page.get_by_label("Flow").select_option(label="Authorization Code Flow")
+    page.wait_for_timeout(1500)
+    expect(page.get_by_label("Flow")).to_have_value("authorization_code")
+    expect(page.get_by_label("Audience")).to_be_hidden()
+
+
 def test_a_session_that_ends_before_saving_loses_nothing(admin, person, sign_in):
     page = admin.page
     admin.fill_in_example(MACHINE)
