@@ -59,9 +59,9 @@ def after_change(session: Session, connection: Connection, token: Token) -> None
     A connection that was stopped by its configuration is tried again at once, without new consent.
     """
     stopped = connection.state is ConnectionState.MISCONFIGURED
-    connection.clear_failure()
     if connection.state is ConnectionState.REAUTH_REQUIRED:
-        return
+        return  # and why stays on the page: no edit brings an ended authorization back
+    connection.clear_failure()
     if not usable(connection, token):
         token.next_refresh_at = None
         connection.state = ConnectionState.CONFIGURED

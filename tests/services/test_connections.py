@@ -268,3 +268,16 @@ def test_a_resting_grant_is_neither_used_nor_refreshed(save, session, world, res
     with pytest.raises(NotFound, match="Press Authorize"):
         tokens.access(resources, world.acme.id, saved.id)
     assert "another client" in eligibility.refusal(world.reread(saved), world.token(saved))
+
+
+def test_saving_keeps_why_authorization_is_needed(save, session, world):
+    saved = save()
+    connected(session, world, saved)
+    saved.state, saved.failure_reason = ConnectionState.REAUTH_REQUIRED, "The provider ended the authorization."
+    session.add(saved)
+    session.commit()
+    saved = save(existing=saved, client_secret=None, scope="more")
+    assert (saved.state, saved.failure_reason) == (
+        ConnectionState.REAUTH_REQUIRED,
+        "The provider ended the authorization.",
+    )
