@@ -18,4 +18,4 @@ WITHOUT_KEY = {"key_share": True}
 
 def wait(session: Session, workspace_id: uuid.UUID) -> None:
     """Until the commit no other edit goes on. Rows read before may be out of date by now."""
-    session.exec(select(Workspace.id).where(Workspace.id == workspace_id).with_for_update(**WITHOUT_KEY)).one()
+    session.exec(select(Workspace.id).where(Workspace.id == workspace_id).with_for_update(key_share=True)).one()
