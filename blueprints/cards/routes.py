@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from flask import Blueprint, flash, render_template, request
+from flask import Blueprint, flash, render_template, request, url_for
 from flask_login import login_required
 from werkzeug.wrappers import Response
 
@@ -140,7 +140,7 @@ def _context(card: Card | None, form: forms.CardForm) -> dict[str, Any]:
         "examples": _examples() if card is None else {},
         "panel": panel(card) if card else None,
         **(standing(connection) if connection else {}),
-        **(authorization_of(connection, request.path) if connection else {}),
+        **(authorization_of(connection, url_for("cards.show", card_id=card.id)) if card and connection else {}),
     }
 
 

@@ -241,3 +241,11 @@ def test_a_second_example_does_not_collide_with_the_first(alice, world, resource
     world.connection(name=first)
     second = inputs(alice.get("/cards/new?example=code").text)["connection-name"]
     assert (first, second) == ("Rehearsal provider", "Rehearsal provider 2")
+
+
+@pytest.mark.sqlite_only
+def test_authorize_leads_back_to_the_card_wherever_its_page_was_made(alice, world):
+    card = world.card(connection=world.connection())
+    form = {**FORM, "card_id": str(card.id), "connection_id": str(card.connection_id)}
+    page = alice.post_form("/cards/fields", {**form, "shown_connection": str(card.connection_id)}).text
+    assert inputs(page)["return_to"] == f"/cards/{card.id}"
