@@ -198,6 +198,7 @@ def test_a_session_that_ends_before_saving_loses_nothing(admin, person, sign_in)
     page = admin.page
     admin.fill_in_example(MACHINE)
     page.get_by_label("Title").fill("Typed before the session ended")
+    page.wait_for_load_state("networkidle")  # every reply renews the cookie, so none may be on its way
     page.context.clear_cookies()
     page.get_by_role("button", name="Save configuration").last.click()
     expect(page.get_by_text("You are signed out.")).to_be_visible()
