@@ -6,12 +6,14 @@ from models.card import Card, CardAuthorization, CardHeader
 from models.connection import SHOWN_STATES, ClientSecret, Connection, ConnectionState
 from models.database import Database, Record, keyring_of
 from models.preview import CardPreview
-from models.refresh import BulkRefresh, BulkRefreshItem, Outcome, Refresh, Trigger
+from models.provider_host import EVERYTHING, ProviderHost
+from models.refresh import BulkRefresh, BulkRefreshItem, Outcome, Refresh, RefreshCount, Trigger
 from models.token import Priority, Slot, Token
 from models.user import LinkPurpose, SingleUseLink, User, UserSession
 from models.workspace import Membership, Role, Workspace
 
 __all__ = [
+    "EVERYTHING",
     "SHOWN_STATES",
     "AttemptOutcome",
     "AuditEntry",
@@ -31,8 +33,10 @@ __all__ = [
     "Membership",
     "Outcome",
     "Priority",
+    "ProviderHost",
     "Record",
     "Refresh",
+    "RefreshCount",
     "Role",
     "SingleUseLink",
     "Slot",

@@ -92,11 +92,32 @@ class Connection(Record, Sealing, table=True):
     api_hosts: list[str] = Field(default_factory=list, sa_type=JSON)
     """Hosts (`host` or `host:port`) the access token may be sent to."""
 
+    introspection_endpoint: str = ""
+    """Asked for a token's end where the reply does not say (RFC 7662); empty when there is none."""
+    expires_in_unit: str = Field(default="seconds", max_length=20)
+    """`seconds` or `milliseconds`: how this provider counts `expires_in`."""
+    assumed_lifetime: float | None = None
+    """Seconds an access token is taken to live where nobody says and nothing was learned."""
+    longest_lifetime: float | None = None
+    """Seconds after which an access token counts as run out whatever the provider says."""
+    earliest_refresh: float | None = None
+    """Seconds a token is kept at least before the provider gives a new one."""
+    idle_limit: float | None = None
+    """Seconds after which the provider ends a refresh token that nobody used."""
+    dead_statuses: list[int] = Field(default_factory=lambda: [401], sa_type=JSON)
+    """Statuses of the API that mean that the access token is no longer good."""
+    dead_expression: str = ""
+    """JMESPath over the API's JSON reply that is true when the access token is no longer good."""
+    reply_mapping: dict[str, str] = Field(default_factory=dict, sa_type=JSON)
+    """Where the token reply keeps its fields, each a JMESPath; a field left out is found by its usual name."""
+
     state: ConnectionState = Field(
         default=ConnectionState.DRAFT,
         sa_type=Words(ConnectionState),
         index=True,
     )
+    paused_from: ConnectionState | None = Field(default=None, sa_type=Words(ConnectionState))
+    """The state to go back to; None unless paused."""
     failure_step: str = Field(default="", max_length=40)
     failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))
     failure_code: str = Field(default="", max_length=100)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 
 from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint
@@ -64,6 +64,8 @@ class Refresh(Record, Sealing, table=True):
         default=None,
         sa_type=Words(LifetimeRung),
     )
+    rotated: bool | None = None
+    """Whether the reply brought another refresh token; None when there was none to bring."""
     failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))
     failure_code: str = Field(default="", max_length=100)
     failure_said: str = ""
@@ -71,6 +73,25 @@ class Refresh(Record, Sealing, table=True):
     http_status: int | None = None
     raw_reply_sealed: bytes | None = None
     """Kept only while a reply could not be stored as a token."""
+
+
+class RefreshCount(Record, table=True):
+    """Refreshes of a connection on one day (UTC), kept when their journal rows are gone."""
+
+    __tablename__ = "refresh_counts"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["workspace_id", "connection_id"], ["connections.workspace_id", "connections.id"], ondelete="CASCADE"
+        ),
+        UniqueConstraint("connection_id", "day"),
+    )
+
+    workspace_id: uuid.UUID
+    connection_id: uuid.UUID
+    day: date
+    stored: int = 0
+    failed: int = 0
+    """Everything that was not stored, unknown outcomes included."""
 
 
 class BulkRefresh(Record, table=True):
@@ -82,6 +103,8 @@ class BulkRefresh(Record, table=True):
     workspace_id: uuid.UUID = Field(foreign_key="workspaces.id")
     requested_by: uuid.UUID | None = Field(default=None, foreign_key="users.id")
     created_at: datetime = now_column()
+    cancelled_at: datetime | None = moment()
+    cancelled_by: uuid.UUID | None = Field(default=None, foreign_key="users.id")
 
 
 class BulkRefreshItem(Record, table=True):

@@ -11,7 +11,7 @@ from sqlmodel import Field
 
 from models.database import Record, Sealing, moment
 from models.types import Words
-from oauth.vocabulary import ClientAuthMethod, LifetimeRung
+from oauth.vocabulary import ClientAuthMethod, LifetimeRung, Reuse, Rotation
 
 
 class Slot(StrEnum):
@@ -62,6 +62,12 @@ class Token(Record, Sealing, table=True):
         sa_type=Words(ClientAuthMethod),
     )
     """Client authentication that worked last, when it was found by trying."""
+    client_secret_id: uuid.UUID | None = None
+    """The client secret that worked last; the newest is tried first when that one is gone."""
+    rotation: Rotation = Field(default=Rotation.UNSEEN, sa_type=Words(Rotation))
+    reuse: Reuse = Field(default=Reuse.UNSEEN, sa_type=Words(Reuse))
+    learned_lifetime: float | None = None
+    """Shortest age in seconds at which the API was seen to refuse an access token of this connection."""
     received_at: datetime | None = moment()
     expires_at: datetime | None = moment()
     """None when nobody knows: refreshed when the API refuses the token."""
@@ -80,6 +86,10 @@ class Token(Record, Sealing, table=True):
     requested_by: uuid.UUID | None = None
     failures: int = 0
     """Retried failures in a row."""
+    interruptions: int = 0
+    """Refreshes in a row whose process died before their outcome was stored."""
+    held: bool = False
+    """Moved out of the way while nothing may be sent to its provider's host; due again when that ends."""
     lease_owner: str | None = Field(default=None, max_length=64)
     lease_until: datetime | None = moment()
 

@@ -36,6 +36,29 @@ class RefreshKind(StrEnum):
     NONE = "none"
 
 
+class Rotation(StrEnum):
+    """What a provider does with the refresh token at a refresh (RFC 9700 §4.14.2), as experience has it."""
+
+    UNSEEN = "unseen"
+    """No refresh has been made yet."""
+    NEVER = "never"
+    SOMETIMES = "sometimes"
+    ALWAYS = "always"
+
+
+class Reuse(StrEnum):
+    """What becomes of the old refresh token once it has been replaced, as experience has it."""
+
+    UNSEEN = "unseen"
+    """The old one was never needed."""
+    ACCEPTED = "accepted"
+    """It went on working for a while: a lost reply costs nothing."""
+    REFUSED = "refused"
+    """It was turned down: a lost reply costs the grant."""
+    ENDS_GRANT = "ends_grant"
+    """Sending it ended the new one as well."""
+
+
 class LifetimeRung(StrEnum):
     """Where a token's lifetime comes from."""
 

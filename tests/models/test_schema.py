@@ -3,7 +3,7 @@
 import os
 import re
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 import sqlalchemy as sa
@@ -100,6 +100,8 @@ def value_for(column, number):
         case sa.types.DateTime():
             moment = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
             return moment if column.type.timezone else moment.replace(tzinfo=None)
+        case sa.types.Date():
+            return date(2026, 1, 2)
         case sa.types.Boolean():
             return bool(number)
         case sa.types.Integer() | sa.types.Float():

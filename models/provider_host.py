@@ -1,0 +1,38 @@
+"""What all processes share about a provider's host: whether it answers, and whether it may be asked at all."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+
+from sqlmodel import Field
+
+from models.database import Record, moment
+from models.types import Words
+from oauth.vocabulary import FailureClass
+
+EVERYTHING = "*"
+"""Host of the row that stands for the whole installation; only its pause counts."""
+
+
+class ProviderHost(Record, table=True):
+    """A host that token requests go to. The row exists from the first failure, limit or pause on.
+
+    Belongs to no workspace: all of them ask the same host, and what one learns helps the others.
+    """
+
+    __tablename__ = "provider_hosts"
+
+    host: str = Field(max_length=260, unique=True)
+    """As in `Token.provider_host`."""
+    concurrency: int | None = None
+    """Requests in flight at most, all processes together; None: the installation's `host_concurrency`."""
+    failures: int = 0
+    """Requests in a row that found the host down, whichever connection they were for."""
+    failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))
+    failure_reason: str = ""
+    failed_at: datetime | None = moment()
+    open_until: datetime | None = moment()
+    """The breaker: nothing is sent before; then one request tries, and the others follow its success."""
+    paused_at: datetime | None = moment()
+    paused_by: uuid.UUID | None = Field(default=None, foreign_key="users.id")
