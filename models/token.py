@@ -93,6 +93,13 @@ class Token(Record, Sealing, table=True):
     lease_owner: str | None = Field(default=None, max_length=64)
     lease_until: datetime | None = moment()
 
+    @property
+    def lifetime(self) -> float | None:
+        """Seconds the access token lives from the moment it was received; None when nobody knows."""
+        if self.expires_at is None or self.received_at is None:
+            return None
+        return (self.expires_at - self.received_at).total_seconds()
+
     def is_leased(self, now: datetime) -> bool:
         """Whether a refresh is under way."""
         return self.lease_until is not None and self.lease_until > now

@@ -13,24 +13,19 @@ from typing import Any
 
 from oauth.vocabulary import LifetimeRung
 
-DEFAULT_LIFETIME = 55 * 60.0
 LONGEST_LIFETIME = 10 * 365 * 86400.0
 LONGEST_RETRY_AFTER = 3600.0
 LONGEST_NUMBER = 40
 
 
-def ladder(
-    fields: Mapping[str, Any], access_token: str, received_at: datetime, renewable: bool
-) -> tuple[float | None, LifetimeRung]:
-    """Seconds, and where they come from: the reply, a JWT's `exp`, a default where a refresh is possible."""
+def ladder(fields: Mapping[str, Any], access_token: str, received_at: datetime) -> tuple[float | None, LifetimeRung]:
+    """Seconds, and where they come from: the reply, or a JWT's `exp`. What else may be known is no provider's word."""
     said = seconds(fields.get("expires_in"))
     if said is not None:
         return said, LifetimeRung.REPLY
     left = _jwt_lifetime(access_token, received_at.timestamp())
     if left is not None:
         return left, LifetimeRung.JWT
-    if renewable:
-        return DEFAULT_LIFETIME, LifetimeRung.DEFAULT
     return None, LifetimeRung.UNKNOWN
 
 

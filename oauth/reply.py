@@ -103,17 +103,15 @@ def parse(
     received_at: datetime,
     secrets: Iterable[SecretStr | None],
     step: str,
-    renewable: bool,
 ) -> TokenReply:
     """The token in a reply (RFC 6749 §5.1). Raises OAuthFailure for everything else (§5.2).
 
-    `renewable`: a token can be fetched anew without a refresh token, as with client credentials or
-    when an earlier refresh token stays good. `secrets` are starred in what the failure repeats.
+    `secrets` are starred in what the failure repeats.
     """
     text = _decode(body)
     answer = _Answer(status, headers, text, _fields(text), tuple(secrets), step, received_at)
     if error_code(answer.fields) is None and 200 <= status < 300:
-        return _token(answer, renewable)
+        return _token(answer)
     raise _refused(answer)
 
 
@@ -191,7 +189,7 @@ def _class_of(code: str, status: int, is_object: bool) -> FailureClass:
     return FailureClass.CLIENT_BAD if status == 403 else FailureClass.REQUEST_BAD
 
 
-def _token(answer: _Answer, renewable: bool) -> TokenReply:
+def _token(answer: _Answer) -> TokenReply:
     """The token of a successful reply, if it is one that can be sent."""
     fields = answer.fields
     access = fields.get("access_token")
@@ -205,7 +203,7 @@ def _token(answer: _Answer, renewable: bool) -> TokenReply:
         words = f"The reply holds a token of a type{name}; only Bearer tokens can be used."
         raise answer.failure(FailureClass.REPLY_UNUSABLE, words, "token_type")
     refresh = _refresh_token(fields.get("refresh_token"))
-    lifetime, rung = ladder(fields, access, answer.received_at, renewable or refresh is not None)
+    lifetime, rung = ladder(fields, access, answer.received_at)
     return TokenReply(
         access_token=SecretStr(access),
         refresh_token=refresh,

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 import outbound
 from oauth import reply
 from oauth.client_auth import AUTHENTICATORS, candidates
-from oauth.grants import GRANTS, extra
+from oauth.grants import extra
 from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure, Registration, TokenReply
 from outbound import Limits
 
@@ -102,7 +102,6 @@ class TokenClient(OAuth2Client):
             received_at=datetime.now(UTC),
             secrets=secrets,
             step=self._step,
-            renewable=not GRANTS[self._registration.grant_type].needs_person or "refresh_token" in params,
         )
         return replace(parsed, auth_method=method)
 

@@ -199,12 +199,11 @@ def _still_wanted(session: Session, settings: Settings, token: Token) -> bool:
     """
     connection = session.get_one(Connection, token.connection_id, populate_existing=True)
     if connection.state in eligibility.NOT_REFRESHED:
-        token.next_refresh_at = None
+        token.next_refresh_at, token.priority = None, Priority.SCHEDULED
     elif eligibility.withdrawn(session, token):
-        token.next_refresh_at = states.next_refresh(settings, connection, token, token.received_at or utc_now())
+        states.reschedule(settings, connection, token)
     else:
         return True
-    token.priority = Priority.SCHEDULED
     states.release(token)
     log.warning("refresh dropped", connection=str(connection.id), shown=connection.state.shown)
     return False

@@ -52,11 +52,11 @@ def _settle_one(
         store_authorization(session, settings, connection, token, journal, result)
     elif isinstance(result, TokenReply) and another_client:
         # Kept for the day that client returns, and used for nothing until then.
-        states.keep(session, token, result)
-        close_stored(journal, result)
+        states.keep(session, settings, connection, token, result)
+        close_stored(journal, token)
     elif isinstance(result, TokenReply):
         states.store(session, settings, connection, token, result)
-        close_stored(journal, result)
+        close_stored(journal, token)
     else:
         close_failed(session, journal, result)
         states.fail(session, settings, connection, token, result)
@@ -72,7 +72,7 @@ def store_authorization(
 ) -> None:
     """Keep the token of a new authorization and close its journal row. Does not commit."""
     states.store_new_grant(session, settings, connection, token, reply)
-    close_stored(journal, reply)
+    close_stored(journal, token)
     connection.authorized_by = journal.requested_by
     mark_authorized(connection)
     person = session.get(User, journal.requested_by) if journal.requested_by else None
@@ -82,10 +82,10 @@ def store_authorization(
         audit.record(session, actor, "connection.authorized", connection, connection.name, scope=scope)
 
 
-def close_stored(journal: Refresh, reply: TokenReply) -> None:
+def close_stored(journal: Refresh, token: Token) -> None:
     """The journal's last words on a success."""
     journal.outcome, journal.closed_at = Outcome.STORED, utc_now()
-    journal.lifetime, journal.lifetime_rung = reply.lifetime, reply.lifetime_rung
+    journal.lifetime, journal.lifetime_rung = token.lifetime, token.lifetime_rung
     journal.raw_reply_sealed = None
 
 

@@ -6,7 +6,7 @@ Changes rows it is given; sends nothing and commits nothing.
 from __future__ import annotations
 
 import random
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlmodel import Session, col, select
 
@@ -15,7 +15,8 @@ from models import AuthorizationAttempt, Connection, ConnectionState, Outcome, P
 from models.types import Undecryptable, utc_now
 from oauth.grants import GRANTS
 from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
-from services import audit
+from services import audit, timing
+from services.timing import Plan, Timing
 
 NO_LEASE = ""
 """Lease owner of an authorization in the journal: it spends no refresh token, so it waits for nobody."""
@@ -34,14 +35,14 @@ ENDED_BY = {
 
 def store(session: Session, settings: Settings, connection: Connection, token: Token, reply: TokenReply) -> None:
     """Keep a new token: next generation, lease released, next refresh planned, connection connected."""
-    keep(session, token, reply)
-    token.next_refresh_at = next_refresh(settings, connection, token, token.received_at or utc_now())
+    planned = keep(session, settings, connection, token, reply)
+    token.next_refresh_at, token.priority = planned.due, planned.priority
     connection.clear_failure()
     move(session, connection, ConnectionState.ACTIVE)
 
 
-def keep(session: Session, token: Token, reply: TokenReply) -> None:
-    """Keep a new token and give the lease back; it is planned for nothing yet."""
+def keep(session: Session, settings: Settings, connection: Connection, token: Token, reply: TokenReply) -> Plan:
+    """Keep a new token and give the lease back; it is planned for nothing yet. Returns what could be planned."""
     keyring, now = keyring_of(session), utc_now()
     token.generation += 1
     token.seal("access_token", reply.access_token, keyring)
@@ -50,10 +51,19 @@ def keep(session: Session, token: Token, reply: TokenReply) -> None:
     token.token_type = reply.token_type
     token.scope = reply.scope if reply.scope is not None else token.scope
     token.auth_method = reply.auth_method
-    token.received_at, token.lifetime_rung = now, reply.lifetime_rung
-    token.expires_at = None if reply.lifetime is None else now + timedelta(seconds=reply.lifetime)
+    planned = timing.plan(
+        settings,
+        Timing.of(connection),
+        lifetime=reply.lifetime,
+        rung=reply.lifetime_rung,
+        received_at=now,
+        renewable=renewable(connection, token),
+        learned=token.learned_lifetime,
+    )
+    token.received_at, token.expires_at, token.lifetime_rung = now, planned.expires_at, planned.rung
     token.failures, token.priority, token.next_refresh_at = 0, Priority.SCHEDULED, None
     release(token)
+    return planned
 
 
 def store_new_grant(
@@ -64,16 +74,13 @@ def store_new_grant(
     store(session, settings, connection, token, reply)
 
 
-def next_refresh(settings: Settings, connection: Connection, token: Token, now: datetime) -> datetime | None:
-    """When the token is due: a share of its lifetime less jitter, a tick before its end at the latest.
-
-    None when its end is unknown. What nothing can renew is due at its end, to be found run out.
-    """
-    if token.expires_at is None or not renewable(connection, token):
-        return token.expires_at
-    lifetime = (token.expires_at - now).total_seconds()
-    due = lifetime * (settings.due_fraction - random.uniform(0, settings.due_jitter))
-    return now + timedelta(seconds=max(0.0, min(due, lifetime - settings.tick)))
+def reschedule(settings: Settings, connection: Connection, token: Token) -> None:
+    """Plan a token anew whose end is known already, as if it had just come."""
+    received_at = token.received_at or utc_now()
+    planned = timing.schedule(
+        settings, Timing.of(connection), token.expires_at, received_at, renewable(connection, token)
+    )
+    token.next_refresh_at, token.priority = planned.due, planned.priority
 
 
 def renewable(connection: Connection, token: Token) -> bool:

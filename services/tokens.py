@@ -22,10 +22,11 @@ from models.types import Undecryptable, utc_now
 from oauth.grants import GRANTS
 from oauth.session import TokenClient
 from oauth.vocabulary import OAuthFailure, TokenReply
-from services import edits, leases, settle, states
+from services import edits, leases, settle, states, timing
 from services.errors import NotFound, Refused
 from services.leases import Claim
 from services.resources import Resources
+from services.timing import Timing
 
 POLL_SECONDS = 0.1
 COMMIT_RETRY_SECONDS = 0.25
@@ -107,7 +108,7 @@ def access(
     connection, token = _read(resources, workspace_id, connection_id)
     if connection.has_strange_grant:
         raise NotFound(NO_TOKEN)
-    margin = _margin(token) if states.renewable(connection, token) else 0.0
+    margin = timing.margin(Timing.of(connection), token.lifetime) if states.renewable(connection, token) else 0.0
     unusable = not token.is_valid(utc_now(), margin) or token.generation == refused
     if unusable:
         if token.access_token_sealed is None:
@@ -240,10 +241,3 @@ def _closed(resources: Resources, seen: Token, problem: Undecryptable) -> OAuthF
             states.fail_closed(session, connection, token, problem)
             session.commit()
     return states.unreadable(problem)
-
-
-def _margin(token: Token) -> float:
-    """Seconds a token must still be valid for a caller: a minute, or a fifth of a shorter lifetime."""
-    if token.expires_at is None or token.received_at is None:
-        return 0.0
-    return min(60.0, 0.2 * (token.expires_at - token.received_at).total_seconds())

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 
-from oauth.lifetime import DEFAULT_LIFETIME, LONGEST_LIFETIME
+from oauth.lifetime import LONGEST_LIFETIME
 from oauth.vocabulary import FailureClass
 
 JSON = {"Content-Type": "application/json"}
@@ -51,13 +51,13 @@ SUCCESSES = [
     Case("lifetime as text", good(expires_in="3600")),
     Case("lifetime as text with a point", good(expires_in="3600.0")),
     Case("lifetime as float", good(expires_in=3600.5), lifetime=3600.5),
-    Case("no lifetime", good(expires_in=LEFT_OUT), lifetime=DEFAULT_LIFETIME),
-    Case("lifetime zero", good(expires_in=0), lifetime=DEFAULT_LIFETIME),
-    Case("lifetime null", good(expires_in=None), lifetime=DEFAULT_LIFETIME),
-    Case("lifetime negative", good(expires_in=-1), lifetime=DEFAULT_LIFETIME),
-    Case("lifetime a word", good(expires_in="abc"), lifetime=DEFAULT_LIFETIME),
-    Case("lifetime a list", good(expires_in=[3600]), lifetime=DEFAULT_LIFETIME),
-    Case("lifetime an object", good(expires_in={"seconds": 3600}), lifetime=DEFAULT_LIFETIME),
+    Case("no lifetime", good(expires_in=LEFT_OUT), lifetime=None),
+    Case("lifetime zero", good(expires_in=0), lifetime=None),
+    Case("lifetime null", good(expires_in=None), lifetime=None),
+    Case("lifetime negative", good(expires_in=-1), lifetime=None),
+    Case("lifetime a word", good(expires_in="abc"), lifetime=None),
+    Case("lifetime a list", good(expires_in=[3600]), lifetime=None),
+    Case("lifetime an object", good(expires_in={"seconds": 3600}), lifetime=None),
     Case("lifetime 1e30", good(expires_in=1e30), lifetime=LONGEST_LIFETIME),
     Case("lifetime 1e999", plain('"expires_in": 1e999', expires_in=LEFT_OUT), lifetime=LONGEST_LIFETIME),
     Case("lifetime of 400 digits", good(expires_in=10**400), lifetime=LONGEST_LIFETIME),

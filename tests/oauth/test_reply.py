@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from oauth import reply
-from oauth.lifetime import DEFAULT_LIFETIME, LONGEST_LIFETIME
+from oauth.lifetime import LONGEST_LIFETIME
 from oauth.vocabulary import FailureClass, LifetimeRung, OAuthFailure, TokenReply
 from tests.oauth.replies import CASES, FAILURES, SUCCESSES, error, good
 
@@ -22,7 +22,7 @@ NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SENT = "old-refresh-token"
 
 
-def read(body, status=200, headers=None, *, secrets=(), renewable=True):
+def read(body, status=200, headers=None, *, secrets=()):
     return reply.parse(
         status,
         headers or {},
@@ -30,7 +30,6 @@ def read(body, status=200, headers=None, *, secrets=(), renewable=True):
         received_at=NOW,
         secrets=[SecretStr(SENT), *(SecretStr(value) for value in secrets)],
         step="refresh",
-        renewable=renewable,
     )
 
 
@@ -171,22 +170,21 @@ def jwt(**claims):
 
 
 @pytest.mark.parametrize(
-    ("changes", "renewable", "lifetime", "rung"),
+    ("changes", "lifetime", "rung"),
     [
-        ({}, True, 3600, LifetimeRung.REPLY),
-        ({"expires_in": None, "access_token": jwt(exp=NOW.timestamp() + 90)}, True, 90, LifetimeRung.JWT),
-        ({"expires_in": 60, "access_token": jwt(exp=NOW.timestamp() + 90)}, True, 60, LifetimeRung.REPLY),
-        ({"expires_in": None, "access_token": jwt(exp=1e99)}, True, LONGEST_LIFETIME, LifetimeRung.JWT),
-        ({"expires_in": None, "access_token": jwt(exp=10**400)}, True, LONGEST_LIFETIME, LifetimeRung.JWT),
-        ({"expires_in": None, "access_token": jwt(exp="soon")}, True, DEFAULT_LIFETIME, LifetimeRung.DEFAULT),
-        ({"expires_in": None, "access_token": jwt(exp=5)}, True, DEFAULT_LIFETIME, LifetimeRung.DEFAULT),
-        ({"expires_in": None, "access_token": "a.b.c"}, True, DEFAULT_LIFETIME, LifetimeRung.DEFAULT),
-        ({"expires_in": None, "refresh_token": None}, False, None, LifetimeRung.UNKNOWN),
-        ({"expires_in": None}, False, DEFAULT_LIFETIME, LifetimeRung.DEFAULT),
+        ({}, 3600, LifetimeRung.REPLY),
+        ({"expires_in": None, "access_token": jwt(exp=NOW.timestamp() + 90)}, 90, LifetimeRung.JWT),
+        ({"expires_in": 60, "access_token": jwt(exp=NOW.timestamp() + 90)}, 60, LifetimeRung.REPLY),
+        ({"expires_in": None, "access_token": jwt(exp=1e99)}, LONGEST_LIFETIME, LifetimeRung.JWT),
+        ({"expires_in": None, "access_token": jwt(exp=10**400)}, LONGEST_LIFETIME, LifetimeRung.JWT),
+        ({"expires_in": None, "access_token": jwt(exp="soon")}, None, LifetimeRung.UNKNOWN),
+        ({"expires_in": None, "access_token": jwt(exp=5)}, None, LifetimeRung.UNKNOWN),
+        ({"expires_in": None, "access_token": "a.b.c"}, None, LifetimeRung.UNKNOWN),
+        ({"expires_in": None}, None, LifetimeRung.UNKNOWN),
     ],
 )
-def test_the_lifetime_comes_from_the_first_rung_that_knows(changes, renewable, lifetime, rung):
-    token = read(good(**changes), renewable=renewable)
+def test_the_lifetime_comes_from_the_first_rung_that_knows(changes, lifetime, rung):
+    token = read(good(**changes))
     assert (token.lifetime, token.lifetime_rung) == (lifetime, rung)
 
 
