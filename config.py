@@ -83,6 +83,12 @@ class Settings(BaseSettings):
     """Wait before the first retry while a provider is down; doubles from there."""
     retry_longest: float = Field(default=3600.0, gt=0)
     """Longest wait between retries."""
+    breaker_after: int = Field(default=5, ge=1)
+    """Requests in a row that find a provider's host down before nothing is sent there for a while."""
+    breaker_first: float = Field(default=30.0, gt=0)
+    """How long nothing is sent to such a host before one request tries; doubles each time that one fails."""
+    breaker_longest: float = Field(default=300.0, gt=0)
+    """Longest time for which nothing is sent to such a host."""
     attempt_ttl: float = Field(default=600.0, gt=0)
     """How long a press of Authorize may take until the callback."""
     link_ttl: float = Field(default=7 * 86400.0, gt=0)

@@ -34,5 +34,11 @@ class ProviderHost(Record, table=True):
     failed_at: datetime | None = moment()
     open_until: datetime | None = moment()
     """The breaker: nothing is sent before; then one request tries, and the others follow its success."""
+    releasing: bool = False
+    """Whether tokens that waited for it are being brought back."""
     paused_at: datetime | None = moment()
     paused_by: uuid.UUID | None = Field(default=None, foreign_key="users.id")
+
+    def is_closed(self, now: datetime) -> bool:
+        """Whether nothing may be sent to it."""
+        return self.paused_at is not None or (self.open_until is not None and self.open_until > now)

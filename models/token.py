@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from enum import IntEnum, StrEnum
 
-from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint
+from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field
 
 from models.database import Record, Sealing, moment
@@ -45,6 +45,7 @@ class Token(Record, Sealing, table=True):
         ),
         Index("ix_tokens_due", "next_refresh_at"),
         Index("ix_tokens_leased", "provider_host", "lease_until"),
+        Index("ix_tokens_held", "provider_host", "failures", postgresql_where=text("held"), sqlite_where=text("held")),
     )
 
     workspace_id: uuid.UUID
@@ -89,7 +90,7 @@ class Token(Record, Sealing, table=True):
     interruptions: int = 0
     """Refreshes in a row whose process died before their outcome was stored."""
     held: bool = False
-    """Moved out of the way while nothing may be sent to its provider's host; due again when that ends."""
+    """Waits for its provider's host: moved out of the way, or found the host down; due again when that answers."""
     lease_owner: str | None = Field(default=None, max_length=64)
     lease_until: datetime | None = moment()
 

@@ -1,0 +1,95 @@
+"""Tokens that wait for their provider's host: moved out of the way while it is closed, brought back when it answers.
+
+Without that, rows of one dead provider would lie at the head of whatever is due, in front of everybody else's.
+Nothing here decides when a host is closed; that is `services.hosts`'. Commits nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, CursorResult, case, literal, or_, update
+from sqlmodel import Session, col, select
+
+from config import Settings
+from models import ProviderHost, Token
+from models.types import UtcDateTime
+
+AT_ONCE = 2000
+"""Rows moved in one statement: whoever claims or settles does not wait for a million of them."""
+PARTS = 24
+"""Moments over which moved rows are spread, by the range their random id falls into."""
+CANDIDATES = 3
+"""Rows that are due when a breaker lets one request through; the others wait for its answer out of the way."""
+
+
+def hold(session: Session, settings: Settings, now: datetime, hosts: Iterable[str]) -> None:
+    """Move what is due at closed hosts out of the way: each row once, not again at every look.
+
+    It is due again when the host is, or by itself after `retry_longest` at the latest.
+    """
+    due = (col(Token.next_refresh_at) <= now, _free(now))
+    if session.exec(select(Token.id).where(col(Token.provider_host).in_(sorted(hosts)), *due).limit(1)).first() is None:
+        return
+    # Whoever opens a host again waits for this commit, and then finds what was moved here.
+    query = select(ProviderHost).where(col(ProviderHost.host).in_(sorted(hosts))).order_by(ProviderHost.host)
+    query = query.with_for_update(read=True).execution_options(populate_existing=True)
+    closed = [row for row in session.exec(query) if row.is_closed(now)]
+    half = settings.retry_longest / 2
+    later = _spread(now + timedelta(seconds=half), half)
+    _move(session, (col(Token.provider_host).in_([row.host for row in closed]), *due), later, held=True)
+    for row in closed:
+        name_candidates(session, row, now)
+
+
+def release(session: Session, settings: Settings, now: datetime, host: str) -> bool:
+    """Bring back what waits for a host, spread over `breaker_first` so that no storm follows.
+
+    That is what was held, and what waits for its next try since it found the host down. Returns whether that
+    was all; it is done part after part.
+    """
+    waiting = (col(Token.provider_host) == host, col(Token.held), col(Token.next_refresh_at).is_not(None))
+    overdue = (col(Token.next_refresh_at) <= now, col(Token.next_refresh_at))
+    return _move(session, waiting, case(overdue, else_=_spread(now, settings.breaker_first)), held=False) < AT_ONCE
+
+
+def name_candidates(session: Session, row: ProviderHost, now: datetime) -> None:
+    """Make a few that have not failed themselves due when the host may be tried; the others are not asked again.
+
+    A connection that finds its host down for reasons of its own does so again, and would speak for all.
+    """
+    if row.paused_at is not None or row.open_until is None:
+        return
+    ready = (col(Token.provider_host) == row.host, col(Token.held), col(Token.failures) == 0, _free(now))
+    waiting = select(Token.id).where(*ready, col(Token.next_refresh_at) > row.open_until)
+    chosen = waiting.limit(CANDIDATES).with_for_update(skip_locked=True)
+    change = update(Token).where(col(Token.id).in_(chosen)).values(next_refresh_at=row.open_until)
+    session.execute(change.execution_options(synchronize_session=False))
+
+
+def _move(session: Session, where: Sequence[Any], due: ColumnElement[datetime], *, held: bool) -> int:
+    """Give rows another due time, `AT_ONCE` at the most; rows in somebody's hands are left to them."""
+    chosen = select(Token.id).where(*where).limit(AT_ONCE).with_for_update(skip_locked=True)
+    change = update(Token).where(col(Token.id).in_(chosen)).values(next_refresh_at=due, held=held)
+    result = session.execute(change.execution_options(synchronize_session=False))
+    assert isinstance(result, CursorResult)
+    return result.rowcount
+
+
+def _free(now: datetime) -> ColumnElement[bool]:
+    return or_(col(Token.lease_until).is_(None), col(Token.lease_until) <= now)
+
+
+def _spread(start: datetime, seconds: float) -> ColumnElement[datetime]:
+    """A moment within `seconds` from `start` for each row: ids are random, so equal ranges of them hold equal parts."""
+    moments = [start + timedelta(seconds=seconds * (part + random.random()) / PARTS) for part in range(PARTS)]
+    ends = [uuid.UUID(int=(1 << 128) * (part + 1) // PARTS) for part in range(PARTS - 1)]
+    parts = zip(ends, moments, strict=False)
+    return case(
+        *((col(Token.id) < end, literal(moment, UtcDateTime)) for end, moment in parts),
+        else_=literal(moments[-1], UtcDateTime),
+    )

@@ -1,0 +1,198 @@
+"""A breaker and a limit for each provider host, shared by all processes through `provider_hosts`. Sends nothing.
+
+Requests in a row that find a host down open its breaker: nothing is sent there, its due tokens are moved out of
+the way, and after a while one request tries. What answers that one closes the breaker, and the tokens come back.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import or_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, select
+
+from config import Settings
+from models import EVERYTHING, Connection, ProviderHost, Slot, Token
+from oauth.vocabulary import FailureClass, OAuthFailure
+from services import held
+from services.errors import Refused
+
+DOWN = frozenset({FailureClass.PROVIDER_DOWN, FailureClass.CERTIFICATE, FailureClass.UNKNOWN})
+"""What a host that cannot be used looks like. Any other answer comes from one that is up, an OAuth error too."""
+THROTTLED_AT_MOST = 60.0
+"""Seconds for which a host that asks to slow down is left alone by everybody."""
+THROTTLED_SHARE = 4
+"""By what the limit of a host is divided after that, until it answers again."""
+ALL_PAUSED = "All token requests are paused. They go on as soon as the owner of this installation resumes them."
+HOST_PAUSED = "Token requests to {host} are paused. They go on as soon as the owner of this installation resumes them."
+
+
+class Paused(Refused):
+    """Somebody paused what a token request would need; resuming helps."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What holds for hosts at this moment; those not named are as usual."""
+
+    paused: bool = False
+    """Everything is: nothing may be sent to anybody."""
+    closed: frozenset[str] = frozenset()
+    """Hosts to which nothing may be sent: paused, or found down a moment ago."""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """Requests in flight at most, where that differs from `Settings.host_concurrency`."""
+    releasing: frozenset[str] = frozenset()
+    """Hosts whose tokens are being brought back."""
+
+
+def standing(session: Session, settings: Settings, now: datetime) -> Standing:
+    """How the hosts stand: one query on a table that holds only those about which there is something to say."""
+    told = (col(ProviderHost.paused_at), col(ProviderHost.open_until), col(ProviderHost.concurrency))
+    noteworthy = or_(*(column.is_not(None) for column in told), col(ProviderHost.releasing))
+    rows = session.exec(select(ProviderHost).where(noteworthy).execution_options(populate_existing=True)).all()
+    limits = {row.host: _limit(settings, row) for row in rows}
+    return Standing(
+        paused=any(row.host == EVERYTHING and row.paused_at is not None for row in rows),
+        closed=frozenset(row.host for row in rows if row.host != EVERYTHING and row.is_closed(now)),
+        limits={host: limit for host, limit in limits.items() if limit != settings.host_concurrency},
+        releasing=frozenset(row.host for row in rows if row.releasing and not row.is_closed(now)),
+    )
+
+
+def tend(session: Session, settings: Settings, now: datetime) -> Standing:
+    """`standing`, after moving out of the way what is due at closed hosts, and back what may go again.
+
+    For whoever claims, before anything is leased and in the same transaction. Does not commit.
+    """
+    found = standing(session, settings, now)
+    if found.closed and not found.paused:
+        held.hold(session, settings, now, found.closed)
+    for host in sorted(found.releasing):
+        release(session, settings, now, locked(session, host))
+    return found
+
+
+def release(session: Session, settings: Settings, now: datetime, row: ProviderHost) -> None:
+    """Bring back what waits for a host, or the next part of it; `tend` goes on. Does not commit."""
+    session.flush()
+    row.releasing = not held.release(session, settings, now, row.host)
+    session.add(row)
+
+
+def note(
+    session: Session, settings: Settings, now: datetime, results: Iterable[tuple[str, OAuthFailure | None]]
+) -> None:
+    """Learn from requests what they say about their hosts (None: a token came), in the order they ended.
+
+    For whoever settles, after the rows of tokens and connections are written. Does not commit. Where every
+    host answers and none was in trouble, it is one query.
+    """
+    by_host: dict[str, list[OAuthFailure | None]] = {}
+    for host, failure in results:
+        if host and (failure is None or failure.failure_class is not FailureClass.LOCAL):
+            by_host.setdefault(host, []).append(failure)
+    if not by_host:
+        return
+    trouble = or_(col(ProviderHost.failures) > 0, col(ProviderHost.open_until).is_not(None))
+    query = select(ProviderHost.host).where(col(ProviderHost.host).in_(sorted(by_host)), trouble)
+    news = {host for host, failures in by_host.items() if any(_is_trouble(failure) for failure in failures)}
+    for host in sorted({*session.exec(query), *news}):  # in one order, so that no two wait for each other
+        row = locked(session, host)
+        for failure in by_host[host]:
+            _weigh(session, settings, now, row, failure)
+
+
+def refusal(session: Session, now: datetime, host: str) -> Paused | OAuthFailure | None:
+    """Why no token request may go to a host now; None when one may. For callers who wait for a token."""
+    query = select(ProviderHost).where(col(ProviderHost.host).in_((EVERYTHING, host)))
+    rows = {row.host: row for row in session.exec(query.execution_options(populate_existing=True))}
+    everything, row = rows.get(EVERYTHING), rows.get(host)
+    if everything is not None and everything.paused_at is not None:
+        return Paused(ALL_PAUSED)
+    if row is None or not row.is_closed(now):
+        return None
+    if row.paused_at is not None:
+        return Paused(HOST_PAUSED.format(host=host))
+    return OAuthFailure("refresh", row.failure_class or FailureClass.PROVIDER_DOWN, row.failure_reason)
+
+
+def locked(session: Session, host: str) -> ProviderHost:
+    """The row of a host for this transaction alone, made where there is none."""
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    new = ProviderHost(host=host).model_dump()
+    session.execute(dialect.insert(ProviderHost).values(new).on_conflict_do_nothing(index_elements=["host"]))
+    query = select(ProviderHost).where(ProviderHost.host == host)
+    return session.exec(query.with_for_update().execution_options(populate_existing=True)).one()
+
+
+def _limit(settings: Settings, row: ProviderHost) -> int:
+    """Requests in flight at most. After a time of silence one tries; after a time of slowing down, a few."""
+    usual = row.concurrency or settings.host_concurrency
+    if row.open_until is None:
+        return usual
+    return max(1, usual // THROTTLED_SHARE) if row.failure_class is FailureClass.THROTTLED else 1
+
+
+def _is_trouble(failure: OAuthFailure | None) -> bool:
+    return failure is not None and (failure.failure_class in DOWN or failure.failure_class is FailureClass.THROTTLED)
+
+
+def _weigh(
+    session: Session, settings: Settings, now: datetime, row: ProviderHost, failure: OAuthFailure | None
+) -> None:
+    """One answer, or none, and what follows for everybody."""
+    session.add(row)
+    if failure is None or not _is_trouble(failure):
+        _close(session, settings, now, row)
+        return
+    probing, slower = row.open_until is not None, failure.failure_class is FailureClass.THROTTLED
+    if not probing and slower is not (row.failure_class is FailureClass.THROTTLED):
+        row.failures = 0
+    row.failure_class, row.failure_reason, row.failed_at = failure.failure_class, str(failure), now
+    if row.open_until is not None and row.open_until > now:
+        return  # it was sent before
+    row.failures = row.failures + 1 if probing else min(row.failures + 1, settings.breaker_after)
+    if probing or (row.failures >= settings.breaker_after and _is_shared(session, row.host, slower)):
+        seconds = _throttled_wait(settings, failure) if slower else _down_wait(settings, row.failures)
+        row.open_until = now + timedelta(seconds=seconds)
+        session.flush()
+        held.name_candidates(session, row, now)
+
+
+def _close(session: Session, settings: Settings, now: datetime, row: ProviderHost) -> None:
+    """The host answers: whatever was held against it is forgotten."""
+    was_open = row.open_until is not None
+    row.failures, row.failure_class, row.failure_reason, row.failed_at, row.open_until = 0, None, "", None, None
+    if was_open and row.paused_at is None:
+        release(session, settings, now, row)
+
+
+def _down_wait(settings: Settings, failures: int) -> float:
+    """Seconds for which nobody asks: doubles with each request that tried in vain."""
+    times = min(30, max(0, failures - settings.breaker_after))
+    return float(min(settings.breaker_longest, settings.breaker_first * 2**times) * random.uniform(0.75, 1.0))
+
+
+def _throttled_wait(settings: Settings, failure: OAuthFailure) -> float:
+    """Seconds for which nobody asks a host that wants less: as it says, within limits, since it may mean one alone."""
+    asked = settings.breaker_first if failure.retry_after is None else failure.retry_after
+    return min(asked, THROTTLED_AT_MOST) * random.uniform(1.0, 1.1)
+
+
+def _is_shared(session: Session, host: str, slower: bool) -> bool:
+    """Whether a trouble is the host's and not that of one connection, or, where it wants less, of one workspace.
+
+    True as well where the host has only that one.
+    """
+    kinds = {FailureClass.THROTTLED} if slower else DOWN
+    whose = col(Connection.workspace_id) if slower else col(Connection.id)
+    here = select(whose).distinct().join(Token, col(Token.connection_id) == Connection.id)
+    here = here.where(Token.provider_host == host, Token.slot == Slot.CURRENT)
+    in_trouble = here.where(col(Connection.failure_class).in_(kinds))
+    if len(session.exec(in_trouble.limit(2)).all()) == 2:
+        return True
+    return len(session.exec(here.where(col(Token.access_token_sealed).is_not(None)).limit(2)).all()) < 2
