@@ -17,7 +17,7 @@ import outbound
 from models.database import Record, Sealing, moment, now_column
 from models.types import UtcDateTime, Words, utc_now
 from oauth.grants import GRANTS, Grant
-from oauth.vocabulary import ClientAuthMethod, FailureClass, GrantType, RefreshKind, Registration
+from oauth.vocabulary import ClientAuthMethod, FailureClass, GrantType, LifetimeUnit, RefreshKind, Registration
 
 
 class ConnectionState(StrEnum):
@@ -186,6 +186,8 @@ class Connection(Record, Sealing, table=True):
             pkce=self.pkce,
             authorization_params=self.authorization_params,
             token_params=self.token_params,
+            introspection_endpoint=self.introspection_endpoint,
+            expires_in_unit=LifetimeUnit(self.expires_in_unit),
         )
 
     def clear_failure(self) -> None:

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from oauth.explanation import error_code, excerpt, explanation
 from oauth.lifetime import ladder, retry_after
 from oauth.scrub import one_line, scrub
-from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
+from oauth.vocabulary import FailureClass, LifetimeUnit, OAuthFailure, TokenReply
 
 PRINTABLE = re.compile(r"[\x21-\x7e]+")
 LONGEST_CODE = 100
@@ -103,15 +103,16 @@ def parse(
     received_at: datetime,
     secrets: Iterable[SecretStr | None],
     step: str,
+    unit: LifetimeUnit = LifetimeUnit.SECONDS,
 ) -> TokenReply:
     """The token in a reply (RFC 6749 §5.1). Raises OAuthFailure for everything else (§5.2).
 
-    `secrets` are starred in what the failure repeats.
+    `secrets` are starred in what the failure repeats; `unit` is what the provider counts `expires_in` in.
     """
     text = _decode(body)
     answer = _Answer(status, headers, text, _fields(text), tuple(secrets), step, received_at)
     if error_code(answer.fields) is None and 200 <= status < 300:
-        return _token(answer)
+        return _token(answer, unit)
     raise _refused(answer)
 
 
@@ -189,7 +190,7 @@ def _class_of(code: str, status: int, is_object: bool) -> FailureClass:
     return FailureClass.CLIENT_BAD if status == 403 else FailureClass.REQUEST_BAD
 
 
-def _token(answer: _Answer) -> TokenReply:
+def _token(answer: _Answer, unit: LifetimeUnit) -> TokenReply:
     """The token of a successful reply, if it is one that can be sent."""
     fields = answer.fields
     access = fields.get("access_token")
@@ -203,7 +204,7 @@ def _token(answer: _Answer) -> TokenReply:
         words = f"The reply holds a token of a type{name}; only Bearer tokens can be used."
         raise answer.failure(FailureClass.REPLY_UNUSABLE, words, "token_type")
     refresh = _refresh_token(fields.get("refresh_token"))
-    lifetime, rung = ladder(fields, access, answer.received_at)
+    lifetime, rung = ladder(fields, access, answer.received_at, unit)
     return TokenReply(
         access_token=SecretStr(access),
         refresh_token=refresh,

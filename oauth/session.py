@@ -102,6 +102,7 @@ class TokenClient(OAuth2Client):
             received_at=datetime.now(UTC),
             secrets=secrets,
             step=self._step,
+            unit=self._registration.expires_in_unit,
         )
         return replace(parsed, auth_method=method)
 

@@ -59,6 +59,18 @@ class Reuse(StrEnum):
     """Sending it ended the new one as well."""
 
 
+class LifetimeUnit(StrEnum):
+    """What a provider counts `expires_in` in: seconds (RFC 6749 §5.1), or what some take them for."""
+
+    SECONDS = "seconds"
+    MILLISECONDS = "milliseconds"
+
+    @property
+    def in_a_second(self) -> float:
+        """How many of it a second has."""
+        return 1000.0 if self is LifetimeUnit.MILLISECONDS else 1.0
+
+
 class LifetimeRung(StrEnum):
     """Where a token's lifetime comes from."""
 
@@ -184,6 +196,8 @@ class Registration:
     pkce: bool = True
     authorization_params: Mapping[str, str] = field(default_factory=dict)
     token_params: Mapping[str, str] = field(default_factory=dict)
+    introspection_endpoint: str = ""
+    expires_in_unit: LifetimeUnit = LifetimeUnit.SECONDS
 
 
 @dataclass(frozen=True)
