@@ -41,9 +41,9 @@ def learn(
         return _rotation(rotation, replaced), _more_careful(reuse, Reuse.ACCEPTED) if worked else reuse
     if failure.failure_class is not FailureClass.GRANT_DEAD or rotation is Rotation.NEVER:
         return rotation, reuse
-    if sent_before:
-        return rotation, _more_careful(reuse, Reuse.ENDS_GRANT)
-    return rotation, _more_careful(reuse, Reuse.REFUSED) if after_unknown else reuse
+    if after_unknown:
+        return rotation, _more_careful(reuse, Reuse.REFUSED)
+    return rotation, _more_careful(reuse, Reuse.ENDS_GRANT) if sent_before else reuse
 
 
 def is_replaced(sent: SecretStr | None, received: SecretStr | None) -> bool | None:

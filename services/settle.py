@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from datetime import timedelta
 
-from sqlmodel import Session
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, select
 
 from config import Settings
 from models import Connection, Outcome, Refresh, Token, Trigger, User, keyring_of
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
-from services import audit, edits, states
+from services import audit, edits, habits, hosts, states
 from services.leases import Claim
 
 
-def settle(session: Session, settings: Settings, results: Iterable[tuple[Claim, TokenReply | OAuthFailure]]) -> None:
+def settle(session: Session, settings: Settings, results: Sequence[tuple[Claim, TokenReply | OAuthFailure]]) -> None:
     """Settle every result in one commit. A connection deleted meanwhile stays deleted."""
     for claim, result in results:
         # Locked in the order in which an edit locks them, the connection first.
@@ -24,6 +26,8 @@ def settle(session: Session, settings: Settings, results: Iterable[tuple[Claim, 
         token = session.get(Token, claim.token_id, with_for_update=True, populate_existing=True)
         if connection is not None and token is not None:
             _settle_one(session, settings, claim, connection, token, result)
+    answers = [(claim.host, result if isinstance(result, OAuthFailure) else None) for claim, result in results]
+    hosts.note(session, settings, utc_now(), answers)
     session.commit()
 
 
@@ -48,6 +52,8 @@ def _settle_one(
         journal.outcome = Outcome.SUPERSEDED
         _release_own(token, claim)
         return
+    if claim.trigger is not Trigger.AUTHORIZE:
+        _learn_habits(session, claim, token, journal, result)
     if isinstance(result, TokenReply) and claim.trigger is Trigger.AUTHORIZE:
         store_authorization(session, settings, connection, token, journal, result)
     elif isinstance(result, TokenReply) and another_client:
@@ -60,6 +66,62 @@ def _settle_one(
     else:
         close_failed(session, journal, result)
         states.fail(session, settings, connection, token, result)
+
+
+def _learn_habits(
+    session: Session, claim: Claim, token: Token, journal: Refresh, result: TokenReply | OAuthFailure
+) -> None:
+    """Before the row takes the result: what it teaches of the provider's refresh tokens."""
+    failure = result if isinstance(result, OAuthFailure) else None
+    received = result.refresh_token if isinstance(result, TokenReply) else None
+    dead = failure is not None and failure.failure_class is FailureClass.GRANT_DEAD
+    troubled = dead or token.failures > 0 or token.interruptions > 0
+    token.rotation, token.reuse = habits.learn(
+        token.rotation,
+        token.reuse,
+        sent=claim.refresh_token,
+        received=received,
+        failure=failure,
+        after_unknown=troubled and _was_interrupted(session, journal),
+        sent_before=dead and _replaced_was_sent_again(session, token),
+    )
+    if failure is None:
+        journal.rotated = habits.is_replaced(claim.refresh_token, received)
+
+
+def _was_interrupted(session: Session, journal: Refresh) -> bool:
+    """Whether the same token was sent by an earlier request of whose outcome nothing is known."""
+    query = select(Refresh.id).where(
+        Refresh.connection_id == journal.connection_id,
+        Refresh.generation == journal.generation,
+        col(Refresh.outcome) == Outcome.UNKNOWN,
+        col(Refresh.lease_owner) != states.NO_LEASE,
+        col(Refresh.sent_at) < journal.sent_at,
+    )
+    return session.exec(query.limit(1)).first() is not None
+
+
+def _replaced_was_sent_again(session: Session, token: Token) -> bool:
+    """Whether the refresh token before this one went out once more after the request that was stored, within a day.
+
+    That is the evidence for a provider that ends a grant on reuse: two journal rows with the predecessor's
+    fingerprint, the stored one sent first, and then the newest token refused at its very first use. A retry after an
+    unknown outcome looks the other way round: there the stored one was sent last.
+    """
+    lately = utc_now() - timedelta(days=1)
+    stored, again = aliased(Refresh), aliased(Refresh)
+    query = select(again.id).where(
+        stored.connection_id == again.connection_id,
+        stored.generation == again.generation,
+        stored.refresh_token_fingerprint == again.refresh_token_fingerprint,
+        again.connection_id == token.connection_id,
+        again.generation == token.generation - 1,
+        again.refresh_token_fingerprint != "",
+        col(stored.outcome) == Outcome.STORED,
+        col(stored.closed_at) > lately,
+        col(again.sent_at) > col(stored.sent_at),
+    )
+    return session.exec(query.limit(1)).first() is not None
 
 
 def _release_own(token: Token, claim: Claim) -> None:

@@ -5,7 +5,6 @@ Changes rows it is given; sends nothing and commits nothing.
 
 from __future__ import annotations
 
-import random
 from datetime import timedelta
 
 from sqlmodel import Session, col, select
@@ -15,7 +14,7 @@ from models import AuthorizationAttempt, Connection, ConnectionState, Outcome, P
 from models.types import Undecryptable, utc_now
 from oauth.grants import GRANTS
 from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
-from services import audit, timing
+from services import audit, backoff, hosts, timing
 from services.timing import Plan, Timing
 
 NO_LEASE = ""
@@ -61,7 +60,9 @@ def keep(session: Session, settings: Settings, connection: Connection, token: To
         learned=token.learned_lifetime,
     )
     token.received_at, token.expires_at, token.lifetime_rung = now, planned.expires_at, planned.rung
-    token.failures, token.priority, token.next_refresh_at = 0, Priority.SCHEDULED, None
+    token.failures = token.interruptions = 0
+    token.held = False
+    token.priority, token.next_refresh_at = Priority.SCHEDULED, None
     release(token)
     return planned
 
@@ -91,6 +92,7 @@ def renewable(connection: Connection, token: Token) -> bool:
 def fail(session: Session, settings: Settings, connection: Connection, token: Token, failure: OAuthFailure) -> None:
     """Give a failure its one effect: end, or try again later."""
     release(token)
+    token.failures = backoff.count(token.failures, connection.failure_class, failure)
     note_failure(connection, failure)
     ended = ENDED_BY.get(failure.failure_class)
     if ended is ConnectionState.REAUTH_REQUIRED and interrupted(session, token):
@@ -105,9 +107,8 @@ def fail(session: Session, settings: Settings, connection: Connection, token: To
         token.next_refresh_at = None
         move(session, connection, ConnectionState.CONFIGURED, failure.failure_class)
         return
-    token.next_refresh_at = utc_now() + timedelta(seconds=_wait(settings, token, failure))
-    if failure.failure_class is not FailureClass.THROTTLED:
-        token.failures += 1
+    token.next_refresh_at = utc_now() + timedelta(seconds=backoff.wait(settings, token.failures, failure))
+    token.held = failure.failure_class in hosts.DOWN
     alive = token.is_valid(utc_now())
     if alive and failure.failure_class is FailureClass.THROTTLED:
         return
@@ -190,13 +191,3 @@ def interrupted(session: Session, token: Token) -> bool:
         col(Refresh.lease_owner) != NO_LEASE,
     )
     return session.exec(query.limit(1)).first() is not None
-
-
-def _wait(settings: Settings, token: Token, failure: OAuthFailure) -> float:
-    """Seconds until the next try: as the provider asked, else doubling with jitter."""
-    if failure.retry_after is not None:
-        return failure.retry_after + random.uniform(0, 1)
-    if failure.failure_class is FailureClass.UNKNOWN and token.failures == 0:
-        return settings.tick
-    wait = min(settings.retry_longest, settings.retry_first * 2 ** min(token.failures, 30))
-    return float(wait * random.uniform(0.75, 1.0))

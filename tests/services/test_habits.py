@@ -58,6 +58,8 @@ def test_a_grant_of_a_provider_that_never_rotates_was_ended_by_somebody():
 def test_a_new_token_that_is_dead_after_the_old_one_was_sent_again_shows_that_reuse_ends_the_grant():
     assert seen(Rotation.ALWAYS, failure=DEAD, sent_before=True) == (Rotation.ALWAYS, Reuse.ENDS_GRANT)
     assert seen(Rotation.ALWAYS, failure=DOWN, sent_before=True) == (Rotation.ALWAYS, Reuse.UNSEEN)
+    unclear = seen(Rotation.ALWAYS, failure=DEAD, sent_before=True, after_unknown=True)
+    assert unclear == (Rotation.ALWAYS, Reuse.REFUSED)
 
 
 def test_belief_moves_only_towards_more_care():

@@ -1,9 +1,12 @@
 """Closing refreshes: many in one commit."""
 
+from datetime import timedelta
+
 from pydantic import SecretStr
 
 from models import Connection, ConnectionState, Outcome, Refresh, Trigger
-from oauth.vocabulary import FailureClass, OAuthFailure
+from models.types import utc_now
+from oauth.vocabulary import FailureClass, GrantType, OAuthFailure, Reuse, Rotation
 from services import leases, settle
 from tests.support.world import token_reply
 
@@ -75,3 +78,64 @@ def test_a_refresh_does_not_pass_for_an_authorization(resources, world):
     settled(resources, (claim(resources, connection), token_reply("at-2", "rt-2")))
     assert world.reread(connection).authorized_at == before
     assert world.reread(connection).authorized_by == world.alice.id
+
+
+DEAD = OAuthFailure("refresh", FailureClass.GRANT_DEAD, "It is over.", code="invalid_grant", status=400)
+LOST = OAuthFailure("refresh", FailureClass.UNKNOWN, "No reply came in time.")
+
+
+def habits_of(world, connection):
+    token = world.token(connection)
+    return token.rotation, token.reuse
+
+
+def refresh(resources, connection, result):
+    """One refresh from the lease to the commit, with this for an answer."""
+    settled(resources, (claim(resources, connection), result))
+
+
+def test_refreshes_teach_whether_refresh_tokens_are_replaced(resources, world):
+    rotating, lasting = authorized(world, 2)
+    machine = world.connection(grant_type=GrantType.CLIENT_CREDENTIALS)
+    world.authorize(machine, refresh_token=None)
+    refresh(resources, rotating, token_reply("at-2", "rt-2"))
+    refresh(resources, lasting, token_reply("at-2", None))
+    refresh(resources, machine, token_reply("at-2", None))
+    rows = {row.connection_id: row.rotated for row in world.all(Refresh)}
+    assert rows == {rotating.id: True, lasting.id: False, machine.id: None}
+    assert habits_of(world, rotating) == (Rotation.ALWAYS, Reuse.UNSEEN)
+    assert habits_of(world, lasting) == (Rotation.NEVER, Reuse.UNSEEN)
+    assert habits_of(world, machine) == (Rotation.UNSEEN, Reuse.UNSEEN)
+    refresh(resources, lasting, token_reply("at-3", "rt-3"))
+    assert habits_of(world, lasting) == (Rotation.SOMETIMES, Reuse.UNSEEN)
+
+
+def test_what_becomes_of_an_old_refresh_token_is_learned_from_the_try_after_an_interruption(resources, world):
+    lenient, strict, killed = authorized(world, 3)
+    for connection in (lenient, strict):
+        refresh(resources, connection, LOST)
+    refresh(resources, lenient, token_reply("at-2", "rt-2"))
+    refresh(resources, strict, DEAD)
+    assert habits_of(world, lenient) == (Rotation.ALWAYS, Reuse.ACCEPTED)
+    assert habits_of(world, strict)[1] is Reuse.REFUSED
+    claim(resources, killed)  # and the process is no more
+    world.set_token(killed, lease_until=utc_now() - timedelta(seconds=1))
+    refresh(resources, killed, token_reply("at-2", "rt-2"))
+    assert habits_of(world, killed) == (Rotation.ALWAYS, Reuse.ACCEPTED)
+    assert world.token(killed).interruptions == 0
+
+
+def test_a_provider_is_seen_to_end_the_grant_on_reuse_only_with_both_requests_in_the_journal(resources, world):
+    reused, revoked = authorized(world, 2)
+    slow = claim(resources, reused)
+    world.set_token(reused, lease_until=utc_now() - timedelta(seconds=1))
+    again = claim(resources, reused)  # sends the same refresh token while the first request is still out
+    settled(resources, (slow, token_reply("at-2", "rt-2")))
+    settled(resources, (again, DEAD))
+    assert habits_of(world, reused) == (Rotation.ALWAYS, Reuse.UNSEEN)
+    refresh(resources, reused, DEAD)
+    assert habits_of(world, reused) == (Rotation.ALWAYS, Reuse.ENDS_GRANT)
+    refresh(resources, revoked, LOST)
+    refresh(resources, revoked, token_reply("at-2", "rt-2"))
+    refresh(resources, revoked, DEAD)
+    assert habits_of(world, revoked) == (Rotation.ALWAYS, Reuse.ACCEPTED)
