@@ -12,7 +12,7 @@ import outbound
 from models import AuthorizationAttempt, Connection, ConnectionState, Trigger, User, keyring_of
 from models.types import Undecryptable, utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure, Registration
-from services import attempts, audit, client_secrets, exchanges, findings, tokens
+from services import attempts, audit, client_secrets, exchanges, findings, hosts, tokens
 from services.errors import NotFound
 from services.resources import Resources
 
@@ -94,6 +94,9 @@ def _ready(resources: Resources, session: Session, connection: Connection) -> Re
     """The registration, if it can be used: complete, its addresses as good as when they were saved (AC-11)."""
     if connection.state is ConnectionState.PAUSED:
         raise _unready("This connection is paused. Resume it first.")
+    stopped = hosts.refusal(session, utc_now(), outbound.origin(connection.token_endpoint))
+    if isinstance(stopped, hosts.Paused):
+        raise _unready(str(stopped))
     missing = [label for name, label in REQUIRED.items() if not getattr(connection, name)]
     if missing:
         raise _unready(f"{' and '.join(missing)} must be filled in and saved first.")
@@ -126,6 +129,8 @@ def _fetch(resources: Resources, attempt: AuthorizationAttempt) -> Authorization
         problem = _unready(damage.sentence)
     except tokens.BeingRefreshed as busy:
         problem = OAuthFailure("token request", FailureClass.UNKNOWN, str(busy))
+    except hosts.Paused as pause:
+        problem = _unready(str(pause))
     with resources.database.session(writing=True) as session:
         ended = session.get(AuthorizationAttempt, attempt.id)
         if ended is None:

@@ -17,6 +17,7 @@ from services import call_failures, states, tokens
 from services.call_failures import CallFailure, Problem, Step
 from services.call_plans import Plan, unreadable
 from services.errors import NotFound
+from services.hosts import Paused
 from services.resources import Resources
 from services.tokens import Access, BeingRefreshed
 
@@ -98,6 +99,8 @@ def access(resources: Resources, connection: Connection, refused: int | None = N
         raise call_failures.of_token(failure) from None
     except BeingRefreshed as busy:
         raise CallFailure(Step.TOKEN, Problem.BEING_REFRESHED, str(busy)) from None
+    except Paused as pause:
+        raise CallFailure(Step.TOKEN, Problem.PAUSED, str(pause)) from None
     except NotFound as problem:
         raise CallFailure(Step.CONNECTION, Problem.NOT_AUTHORIZED, str(problem)) from None
     except Undecryptable as problem:

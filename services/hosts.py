@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_
+from sqlalchemy import ColumnElement, case, func, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
@@ -53,12 +53,13 @@ def standing(session: Session, settings: Settings, now: datetime) -> Standing:
     """How the hosts stand: one query on a table that holds only those about which there is something to say."""
     told = (col(ProviderHost.paused_at), col(ProviderHost.open_until), col(ProviderHost.concurrency))
     noteworthy = or_(*(column.is_not(None) for column in told), col(ProviderHost.releasing))
-    rows = session.exec(select(ProviderHost).where(noteworthy).execution_options(populate_existing=True)).all()
-    limits = {row.host: _limit(settings, row) for row in rows}
+    query = select(ProviderHost, _limit(settings)).where(noteworthy)
+    found = session.exec(query.execution_options(populate_existing=True)).all()
+    rows = [row for row, _ in found]
     return Standing(
         paused=any(row.host == EVERYTHING and row.paused_at is not None for row in rows),
         closed=frozenset(row.host for row in rows if row.host != EVERYTHING and row.is_closed(now)),
-        limits={host: limit for host, limit in limits.items() if limit != settings.host_concurrency},
+        limits={row.host: limit for row, limit in found if limit != settings.host_concurrency},
         releasing=frozenset(row.host for row in rows if row.releasing and not row.is_closed(now)),
     )
 
@@ -120,6 +121,18 @@ def refusal(session: Session, now: datetime, host: str) -> Paused | OAuthFailure
     return OAuthFailure("refresh", row.failure_class or FailureClass.PROVIDER_DOWN, row.failure_reason)
 
 
+def limit_of_token(settings: Settings) -> ColumnElement[int]:
+    """Requests in flight at most at the host of a token, for a condition of a statement about tokens."""
+    own = select(_limit(settings)).where(ProviderHost.host == Token.provider_host).correlate(Token)
+    return func.coalesce(own.scalar_subquery(), settings.host_concurrency)
+
+
+def is_everything_paused(session: Session) -> bool:
+    """Whether nothing may be sent to anybody."""
+    query = select(ProviderHost.id).where(ProviderHost.host == EVERYTHING, col(ProviderHost.paused_at).is_not(None))
+    return session.exec(query).first() is not None
+
+
 def locked(session: Session, host: str) -> ProviderHost:
     """The row of a host for this transaction alone, made where there is none."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
@@ -129,12 +142,12 @@ def locked(session: Session, host: str) -> ProviderHost:
     return session.exec(query.with_for_update().execution_options(populate_existing=True)).one()
 
 
-def _limit(settings: Settings, row: ProviderHost) -> int:
+def _limit(settings: Settings) -> ColumnElement[int]:
     """Requests in flight at most. After a time of silence one tries; after a time of slowing down, a few."""
-    usual = row.concurrency or settings.host_concurrency
-    if row.open_until is None:
-        return usual
-    return max(1, usual // THROTTLED_SHARE) if row.failure_class is FailureClass.THROTTLED else 1
+    usual = func.coalesce(col(ProviderHost.concurrency), settings.host_concurrency)
+    slower = col(ProviderHost.failure_class) == FailureClass.THROTTLED
+    fewer = case((slower & (usual >= 2 * THROTTLED_SHARE), usual // THROTTLED_SHARE), else_=1)
+    return case((col(ProviderHost.open_until).is_(None), usual), else_=fewer)
 
 
 def _is_trouble(failure: OAuthFailure | None) -> bool:

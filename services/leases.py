@@ -10,16 +10,18 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from pydantic import SecretStr
-from sqlalchemy import ColumnElement, CursorResult, ScalarSelect, Select, func, or_, update
+from sqlalchemy import ColumnElement, CursorResult, ScalarSelect, Select, case, func, or_, update
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 import logs
+import outbound
 from config import Settings
 from models import Connection, Outcome, Priority, Refresh, Slot, Token, Trigger, keyring_of
 from models.types import Undecryptable, utc_now
-from oauth.vocabulary import ClientAuthMethod, FailureClass, Registration
-from services import client_secrets, eligibility, states
+from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure, Registration
+from services import client_secrets, eligibility, hosts, states
+from services.hosts import Standing
 
 log = logs.get(__name__)
 
@@ -53,6 +55,11 @@ class Claim:
     refresh_token: SecretStr | None = field(repr=False)
 
     @property
+    def host(self) -> str:
+        """The provider's host, as in `Token.provider_host`."""
+        return outbound.origin(self.registration.token_endpoint)
+
+    @property
     def client(self) -> str:
         """The client the request was made as, in the form of `Connection.client`."""
         return f"{self.registration.grant_type.value}:{self.registration.client_id}"
@@ -80,16 +87,17 @@ def claim_due(session: Session, settings: Settings, limit: int) -> list[Claim]:
     """
     _let_no_other_claim(session)
     now, owner = utc_now(), owner_name()
+    standing = hosts.tend(session, settings, now)
     statement = (
         update(Token)
-        .where(col(Token.id).in_(_candidates(now, settings.host_concurrency, limit)), _free(now))
-        .values(lease_owner=owner, lease_until=now + timedelta(seconds=settings.lease))
+        .where(col(Token.id).in_(_candidates(settings, standing, now, limit)), _free(now))
+        .values(lease_owner=owner, lease_until=now + timedelta(seconds=settings.lease), held=False)
         .returning(col(Token.id))
         .execution_options(synchronize_session=False)
     )
-    ids = session.execute(statement).scalars().all()
+    ids = [] if standing.paused else session.execute(statement).scalars().all()
     if not ids:
-        session.rollback()
+        session.commit()
         return []
     tokens = session.exec(select(Token).where(col(Token.id).in_(ids)).execution_options(populate_existing=True)).all()
     wanted = [token for token in tokens if _still_wanted(session, settings, token)]
@@ -99,8 +107,10 @@ def claim_due(session: Session, settings: Settings, limit: int) -> list[Claim]:
 
 
 def oldest_due(session: Session) -> datetime | None:
-    """Since when the longest waiting token has been due; None when nothing is due that is not leased."""
+    """Since when the longest waiting token has been due; None when nothing is due that is not leased, or may be."""
     now = utc_now()
+    if hosts.is_everything_paused(session):
+        return None
     query = select(Token.next_refresh_at).where(col(Token.next_refresh_at) <= now, _free(now))
     return session.exec(query.order_by(col(Token.next_refresh_at)).limit(1)).first()
 
@@ -123,6 +133,10 @@ def claim_one(
         session.rollback()
         return token
     connection = session.get_one(Connection, connection_id, populate_existing=True)
+    refusal = hosts.refusal(session, now, token.provider_host)
+    if refusal is not None and not (trigger is Trigger.AUTHORIZE and isinstance(refusal, OAuthFailure)):
+        session.rollback()
+        return Unclaimed.RESTING
     if trigger is Trigger.AGENT_FACING and eligibility.resting(connection, token, now):
         session.rollback()
         return Unclaimed.RESTING
@@ -139,10 +153,11 @@ def _lease_one(
     """One conditional UPDATE, so that of any number of callers one gets the row. Does not commit."""
     mine = [col(Token.connection_id) == connection_id, col(Token.slot) == Slot.CURRENT]
     unmoved = [] if spent is None else [col(Token.generation) <= spent]
+    limit = hosts.limit_of_token(settings)
     statement = (
         update(Token)
-        .where(*mine, *unmoved, _free(now), _held_at_its_host(now) < settings.host_concurrency)
-        .values(lease_owner=owner_name(), lease_until=now + timedelta(seconds=settings.lease))
+        .where(*mine, *unmoved, _free(now), _held_at_its_host(now) < limit)
+        .values(lease_owner=owner_name(), lease_until=now + timedelta(seconds=settings.lease), held=False)
         .execution_options(synchronize_session=False)
     )
     result = session.execute(statement)
@@ -170,7 +185,7 @@ def _free(now: datetime) -> ColumnElement[bool]:
     return or_(col(Token.lease_until).is_(None), col(Token.lease_until) <= now)
 
 
-def _candidates(now: datetime, per_host: int, limit: int) -> Select[tuple[uuid.UUID]]:
+def _candidates(settings: Settings, standing: Standing, now: datetime, limit: int) -> Select[tuple[uuid.UUID]]:
     """Ids of due tokens in order of priority, no more for a host than it has room for."""
     held = (
         select(Token.provider_host, func.count().label("held"))
@@ -183,10 +198,11 @@ def _candidates(now: datetime, per_host: int, limit: int) -> Select[tuple[uuid.U
     due = (
         select(Token.id)
         .add_columns(*order, col(Token.provider_host), place.label("place"))
-        .where(col(Token.next_refresh_at) <= now, _free(now))
+        .where(col(Token.next_refresh_at) <= now, _free(now), col(Token.provider_host).not_in(standing.closed))
         .subquery()
     )
-    room = per_host - func.coalesce(held.c.held, 0)
+    allowed = case(standing.limits, value=due.c.provider_host, else_=settings.host_concurrency)
+    room = (allowed if standing.limits else settings.host_concurrency) - func.coalesce(held.c.held, 0)
     query = select(due.c.id).outerjoin(held, held.c.provider_host == due.c.provider_host)
     return query.where(due.c.place <= room).order_by(due.c.priority, due.c.next_refresh_at).limit(limit)
 
@@ -285,4 +301,6 @@ def _close_interrupted(session: Session, token: Token) -> None:
         )
         .execution_options(synchronize_session=False)
     )
-    session.execute(statement)
+    result = session.execute(statement)
+    assert isinstance(result, CursorResult)
+    token.interruptions += result.rowcount

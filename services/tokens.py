@@ -17,12 +17,12 @@ from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
-from models import Connection, Slot, Token, Trigger
+from models import Connection, ConnectionState, Slot, Token, Trigger
 from models.types import Undecryptable, utc_now
 from oauth.grants import GRANTS
 from oauth.session import TokenClient
 from oauth.vocabulary import OAuthFailure, TokenReply
-from services import edits, leases, settle, states, timing
+from services import edits, hosts, leases, settle, states, timing
 from services.errors import NotFound, Refused
 from services.leases import Claim
 from services.resources import Resources
@@ -76,7 +76,7 @@ def refresh(
     """Refresh one connection now, or wait for whoever is at it.
 
     `spent` is the generation the caller found wanting; if the token has moved on since, nothing is sent.
-    Raises OAuthFailure as it was sorted, BeingRefreshed, NotFound.
+    Raises OAuthFailure as it was sorted, BeingRefreshed, hosts.Paused, NotFound.
     """
     deadline = time.monotonic() + resources.settings.caller_wait
     while True:
@@ -103,7 +103,7 @@ def access(
     """A usable access token, refreshed first when it has run out.
 
     `refused` is the generation the API has just turned down: a newer one is fetched.
-    Raises OAuthFailure, BeingRefreshed, NotFound.
+    Raises OAuthFailure, BeingRefreshed, hosts.Paused, NotFound.
     """
     connection, token = _read(resources, workspace_id, connection_id)
     if connection.has_strange_grant:
@@ -216,13 +216,16 @@ def _read(resources: Resources, workspace_id: uuid.UUID, connection_id: uuid.UUI
     return found
 
 
-def _why_resting(resources: Resources, connection_id: uuid.UUID) -> OAuthFailure | NotFound:
-    """What to tell a caller for whom nothing is sent: the failure on record."""
+def _why_resting(resources: Resources, connection_id: uuid.UUID) -> OAuthFailure | Refused:
+    """What to tell a caller for whom nothing is sent: what stops everybody, a pause, or the failure on record."""
     with resources.database.session() as session:
         connection = session.get(Connection, connection_id)
-    if connection is None:
-        return NotFound(GONE)
-    return states.failure_of(connection) or NotFound(NO_TOKEN)
+        if connection is None:
+            return NotFound(GONE)
+        if connection.state is ConnectionState.PAUSED:
+            return hosts.Paused(f"The connection {connection.name} is paused. Resume it first.")
+        stopped = hosts.refusal(session, utc_now(), current_token(session, connection).provider_host)
+        return stopped or states.failure_of(connection) or NotFound(NO_TOKEN)
 
 
 def _overtaken(resources: Resources, claim: Claim) -> bool:
