@@ -171,7 +171,7 @@ class Connection(Record, Sealing, table=True):
         return bool(self.authorized_fingerprint) and self.authorized_fingerprint != self.fingerprint()
 
     def registration(self, client_secret: SecretStr | None) -> Registration:
-        """What the protocol engine needs to know."""
+        """What the protocol engine needs to know; `services.client_secrets` adds which secret it is, and another."""
         return Registration(
             grant_type=self.grant_type,
             client_id=self.client_id,
@@ -188,6 +188,7 @@ class Connection(Record, Sealing, table=True):
             token_params=self.token_params,
             introspection_endpoint=self.introspection_endpoint,
             expires_in_unit=LifetimeUnit(self.expires_in_unit),
+            reply_mapping=self.reply_mapping,
         )
 
     def clear_failure(self) -> None:

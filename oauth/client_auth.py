@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote_plus
 
 from authlib.oauth2.auth import encode_client_secret_post, encode_none
+from pydantic import SecretStr
 
 from oauth.vocabulary import ClientAuthMethod, Registration
 
@@ -47,6 +50,38 @@ def candidates(registration: Registration, worked: ClientAuthMethod | None) -> I
             order.remove(worked)
             order.insert(0, worked)
         yield from order
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One way of proving to be the client."""
+
+    method: ClientAuthMethod
+    secret: SecretStr | None = None
+    secret_id: uuid.UUID | None = None
+
+
+def proofs(registration: Registration, worked: ClientAuthMethod | None) -> Iterator[Proof]:
+    """What to try in order; the other secret once, after the first one.
+
+    Between two secrets, where a method has worked before, it is the secret that is refused and not the method:
+    then each is tried by that method alone, since providers count what does not fit.
+    """
+    first = [
+        Proof(method, registration.client_secret, registration.client_secret_id)
+        for method in candidates(registration, worked)
+    ]
+    if registration.other_secret is None:
+        yield from first
+        return
+    other = replace(registration, client_secret=registration.other_secret)
+    second = [
+        Proof(method, registration.other_secret, registration.other_secret_id) for method in candidates(other, worked)
+    ]
+    alike = {worked, ClientAuthMethod.BASIC_RAW} if worked is ClientAuthMethod.BASIC else {worked}
+    known = first[0].method is worked
+    yield from first[:1] if known else first
+    yield from (proof for proof in second if not known or proof.method in alike)
 
 
 def _encoding_matters(registration: Registration) -> bool:

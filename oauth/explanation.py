@@ -34,6 +34,11 @@ def explanation(fields: Mapping[str, Any]) -> str:
     return " ".join(part for part in parts if isinstance(part, str) and part)
 
 
+def is_page(text: str) -> bool:
+    """Whether a reply is a web page, as from a proxy, a sign-in of the network, or a wrong address."""
+    return text.lstrip("\ufeff \t\r\n").startswith("<")
+
+
 def excerpt(text: str, hidden: Iterable[SecretStr | None]) -> str:
     """The first words of a page without an explanation: tags left out, and whatever may be a token we cannot read."""
     if text.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')):

@@ -6,6 +6,8 @@ providers (docs/adr/0028).
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,7 +20,8 @@ READS = frozenset(
     "and_expression comparator current field filter_projection flatten function_expression identity index "
     "index_expression literal not_expression or_expression pipe projection slice subexpression value_projection".split()
 )
-FUNCTIONS = frozenset("contains ends_with length not_null starts_with to_number to_string type".split())
+FUNCTIONS = frozenset("contains ends_with keys length not_null starts_with to_number to_string type values".split())
+PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPTIONS = Options()
 
 
@@ -41,6 +44,14 @@ def find(text: str, document: Any) -> Any:
         return jmespath.search(text, document, _OPTIONS)
     except (JMESPathError, ValueError, TypeError, OverflowError, RecursionError):
         return None  # such as a comparison of a word with a number
+
+
+def member(path: str, name: str | int) -> str:
+    """The path of a field or entry of what stands at `path`; the root's is empty."""
+    if isinstance(name, int):
+        return f"{path}[{name}]"
+    quoted = name if PLAIN.fullmatch(name) else json.dumps(name)
+    return f"{path}.{quoted}" if path else quoted
 
 
 def _parts(node: Mapping[str, Any]) -> Iterator[str]:

@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qsl
 
 from pydantic import SecretStr
 
-from oauth.explanation import error_code, excerpt, explanation
+from oauth import failure_codes
+from oauth.explanation import error_code, excerpt, explanation, is_page
+from oauth.failure_codes import Meaning
+from oauth.fields import TOKENS, Fields, candidates, read
 from oauth.lifetime import ladder, retry_after
 from oauth.scrub import one_line, scrub
 from oauth.vocabulary import FailureClass, LifetimeUnit, OAuthFailure, TokenReply
@@ -25,23 +27,7 @@ PRINTABLE = re.compile(r"[\x21-\x7e]+")
 LONGEST_CODE = 100
 LONGEST_SCOPE = 8192
 LONGEST_TYPE = 40
-TOKENS = ("access_token", "refresh_token", "id_token")
-
-BY_CODE = {
-    "invalid_grant": FailureClass.GRANT_DEAD,
-    "invalid_refresh_token": FailureClass.GRANT_DEAD,
-    "token_revoked": FailureClass.GRANT_DEAD,
-    "invalid_client": FailureClass.CLIENT_BAD,
-    "unauthorized_client": FailureClass.CLIENT_BAD,
-    "invalid_scope": FailureClass.REQUEST_BAD,
-    "invalid_request": FailureClass.REQUEST_BAD,
-    "unsupported_grant_type": FailureClass.REQUEST_BAD,
-    "invalid_target": FailureClass.REQUEST_BAD,
-    "access_denied": FailureClass.REQUEST_BAD,
-    "temporarily_unavailable": FailureClass.PROVIDER_DOWN,
-    "server_error": FailureClass.PROVIDER_DOWN,
-    "slow_down": FailureClass.THROTTLED,
-}
+NO_MAPPING: Mapping[str, str] = {}
 BY_STATUS = {
     400: FailureClass.REQUEST_BAD,
     401: FailureClass.CLIENT_BAD,
@@ -58,8 +44,7 @@ class _Answer:
     status: int
     headers: Mapping[str, str]
     text: str
-    fields: Mapping[str, Any]
-    """Empty when the text is no object."""
+    found: Fields
     secrets: tuple[SecretStr | None, ...]
     step: str
     received_at: datetime
@@ -75,12 +60,24 @@ class _Answer:
             status=self.status,
             retry_after=retry_after(self.headers, self.received_at),
             raw=SecretStr(self.text),
+            may_hold_token=kind is FailureClass.REPLY_UNUSABLE and self.may_hold_token,
         )
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """By the names of RFC 6749; empty when the text is no object."""
+        return self.found.values
+
+    @property
+    def may_hold_token(self) -> bool:
+        """Whether a person should look at it before the grant is given up."""
+        return self.holds_a_new_token or (200 <= self.status < 300 and self.found.may_hold_token)
 
     @property
     def hidden(self) -> tuple[SecretStr | None, ...]:
         """What nobody may read: what we sent, and any token that came back."""
-        return (*self.secrets, *(SecretStr(value) for value in self.tokens))
+        elsewhere = (value for _path, name, value in candidates(self.found.document) if "token" in name.lower())
+        return (*self.secrets, *(SecretStr(value) for value in (*self.tokens, *elsewhere)))
 
     @property
     def tokens(self) -> list[str]:
@@ -104,16 +101,30 @@ def parse(
     secrets: Iterable[SecretStr | None],
     step: str,
     unit: LifetimeUnit = LifetimeUnit.SECONDS,
+    mapping: Mapping[str, str] = NO_MAPPING,
 ) -> TokenReply:
     """The token in a reply (RFC 6749 §5.1). Raises OAuthFailure for everything else (§5.2).
 
-    `secrets` are starred in what the failure repeats; `unit` is what the provider counts `expires_in` in.
+    `secrets` are starred in what the failure repeats; `unit` is what the provider counts `expires_in` in;
+    `mapping` says by JMESPath where it keeps its fields.
     """
     text = _decode(body)
-    answer = _Answer(status, headers, text, _fields(text), tuple(secrets), step, received_at)
-    if error_code(answer.fields) is None and 200 <= status < 300:
-        return _token(answer, unit)
-    raise _refused(answer)
+    return _read(_Answer(status, headers, text, read(text, mapping), tuple(secrets), step, received_at), unit)
+
+
+def parse_kept(
+    text: SecretStr,
+    status: int,
+    *,
+    received_at: datetime,
+    secrets: Iterable[SecretStr | None],
+    step: str,
+    unit: LifetimeUnit,
+    mapping: Mapping[str, str],
+) -> TokenReply:
+    """`parse` once more for a reply that was kept because it could not be used (`OAuthFailure.raw`)."""
+    value = text.get_secret_value()
+    return _read(_Answer(status, {}, value, read(value, mapping), tuple(secrets), step, received_at), unit)
 
 
 def refusal(
@@ -127,7 +138,7 @@ def refusal(
 ) -> OAuthFailure:
     """The sorted failure in a reply that had no token to bring, as from a revocation endpoint (RFC 7009 §2.2.1)."""
     text = _decode(body)
-    return _refused(_Answer(status, headers, text, _fields(text), tuple(secrets), step, received_at))
+    return _refused(_Answer(status, headers, text, read(text, NO_MAPPING), tuple(secrets), step, received_at))
 
 
 def _decode(body: bytes) -> str:
@@ -138,28 +149,10 @@ def _decode(body: bytes) -> str:
         return body.decode("latin-1")
 
 
-def _fields(text: str) -> dict[str, Any]:
-    """The reply as an object: JSON, or else form-encoded, since both kinds are met; empty when it is neither."""
-    stripped = text.strip().strip("\ufeff")
-    if stripped.startswith("{"):
-        try:
-            found = json.loads(stripped, object_pairs_hook=_object, strict=False)
-        except (ValueError, RecursionError):
-            return {}
-        return found if isinstance(found, dict) else {}
-    if "=" not in stripped or stripped.startswith(("<", "[", '"')):
-        return {}
-    pairs = dict(parse_qsl(stripped))
-    return pairs if "access_token" in pairs or "error" in pairs else {}
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The last of several equal names counts, as in most parsers, except that nothing does not erase something."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name not in found or value not in (None, ""):
-            found[name] = value
-    return found
+def _read(answer: _Answer, unit: LifetimeUnit) -> TokenReply:
+    if error_code(answer.fields) is None and 200 <= answer.status < 300:
+        return _token(answer, unit)
+    raise _refused(answer)
 
 
 def _refused(answer: _Answer) -> OAuthFailure:
@@ -168,26 +161,40 @@ def _refused(answer: _Answer) -> OAuthFailure:
     if answer.holds_a_new_token:
         words = "The reply is an error and holds a token all the same, so it is kept and not used."
         return answer.failure(FailureClass.REPLY_UNUSABLE, words, code)
-    kind = _class_of(code, answer.status, bool(answer.fields))
+    meant = _meaning(answer, code)
     shown = scrub(code, answer.hidden, LONGEST_CODE)
     how = f"with status {answer.status}" + (f" and the error {shown}" if shown else "")
-    hint = " A token endpoint does not redirect; check its address." if 300 <= answer.status < 400 else ""
-    return answer.failure(kind, f"{kind.title}: it answered {how}.{hint}", code)
+    kind = meant.failure_class
+    return answer.failure(kind, f"{kind.title}: it answered {how}. {meant.do or _hint(answer)}".rstrip(), code)
 
 
-def _class_of(code: str, status: int, is_object: bool) -> FailureClass:
-    """By the error code; else by status, where a page that is no object was hardly written by a token endpoint.
+def _hint(answer: _Answer) -> str:
+    """What the form of a refusal gives away, where no code tells more."""
+    if 300 <= answer.status < 400:
+        return "A token endpoint does not redirect; check its address."
+    if is_page(answer.text) and answer.status < 500:
+        return "What came is a web page and not a token endpoint's answer; check Token Endpoint."
+    return ""
+
+
+def _meaning(answer: _Answer, code: str) -> Meaning:
+    """By what the error says; else by status, where a page that is no object was hardly written by a token endpoint.
 
     A server in trouble is not believed: what it says with a 5xx never ends a grant.
     """
+    status = answer.status
     if status >= 500:
-        return FailureClass.PROVIDER_DOWN
-    known = FailureClass.THROTTLED if status == 429 else BY_CODE.get(code.lower(), BY_STATUS.get(status))
+        return Meaning(FailureClass.PROVIDER_DOWN)
+    if status == 429:
+        return Meaning(FailureClass.THROTTLED)
+    known = failure_codes.meaning(code, f"{code} {explanation(answer.fields)}", answer.fields)
     if known is not None:
         return known
-    if not is_object or not (200 <= status < 300 or status >= 400):
-        return FailureClass.REPLY_UNUSABLE
-    return FailureClass.CLIENT_BAD if status == 403 else FailureClass.REQUEST_BAD
+    if status in BY_STATUS:
+        return Meaning(BY_STATUS[status])
+    if not answer.fields or not (200 <= status < 300 or status >= 400):
+        return Meaning(FailureClass.REPLY_UNUSABLE)
+    return Meaning(FailureClass.CLIENT_BAD if status == 403 else FailureClass.REQUEST_BAD)
 
 
 def _token(answer: _Answer, unit: LifetimeUnit) -> TokenReply:
@@ -195,8 +202,7 @@ def _token(answer: _Answer, unit: LifetimeUnit) -> TokenReply:
     fields = answer.fields
     access = fields.get("access_token")
     if not isinstance(access, str) or not PRINTABLE.fullmatch(access):
-        words = "The access token in the reply cannot be sent." if access else "The reply holds no access token."
-        raise answer.failure(FailureClass.REPLY_UNUSABLE, words)
+        raise answer.failure(FailureClass.REPLY_UNUSABLE, _no_token(answer, access))
     kind = fields.get("token_type", "")
     # A null is no missing type: it says that there is one and names none (TK-03).
     if not isinstance(kind, str) or kind.strip().lower() not in ("", "bearer"):
@@ -213,7 +219,23 @@ def _token(answer: _Answer, unit: LifetimeUnit) -> TokenReply:
         lifetime=lifetime,
         lifetime_rung=rung,
         raw=SecretStr(answer.text),
+        received_at=answer.received_at,
     )
+
+
+def _no_token(answer: _Answer, access: Any) -> str:
+    """Why there is no access token to be used, as a sentence."""
+    if access:
+        return "The access token in the reply cannot be sent."
+    if answer.found.several:
+        return "The reply holds more than one access token, and nothing says which one is meant."
+    if not answer.text.strip("\ufeff \t\r\n"):
+        return "The reply is empty."
+    if is_page(answer.text):
+        return "What came is a web page and not a token endpoint's answer."
+    if answer.found.document is None:
+        return "The reply breaks off, or is neither JSON nor a form, so that nothing can be read from it."
+    return "The reply holds no access token where one is looked for."
 
 
 def _refresh_token(value: Any) -> SecretStr | None:

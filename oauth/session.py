@@ -13,12 +13,13 @@ from pydantic import SecretStr
 
 import outbound
 from oauth import reply
-from oauth.client_auth import AUTHENTICATORS, candidates
+from oauth.client_auth import AUTHENTICATORS, Proof, proofs
 from oauth.grants import extra
 from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure, Registration, TokenReply
 from outbound import Limits
 
 HEADERS = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
+NEITHER = "The connection's other client secret was tried as well, and is not accepted either."
 SENT_SECRETS = ("refresh_token", "code", "code_verifier", "token")
 
 T = TypeVar("T")
@@ -64,14 +65,14 @@ class TokenClient(OAuth2Client):
     async def obtain(self, params: Mapping[str, str]) -> TokenReply:
         """A token for `params` (`grant_type` included), trying client authentication as configured.
 
-        Raises OAuthFailure. Only `invalid_client` leads to another method: any other answer is final.
+        Raises OAuthFailure. Only `invalid_client` leads to another method or secret: any other answer is final.
         """
-        return await self._negotiate(lambda method: self._obtain(params, method))
+        return await self._negotiate(lambda proof: self._obtain(params, proof))
 
     async def revoke(self, token: SecretStr, hint: str) -> None:
         """Tell the provider to forget `token` (RFC 7009). Raises OAuthFailure."""
         params = {"token": token.get_secret_value(), "token_type_hint": hint}
-        await self._negotiate(lambda method: self._revoke(params, method))
+        await self._negotiate(lambda proof: self._revoke(params, proof))
 
     def fetch_token(self, url: str | None = None, **params: Any) -> dict[str, Any]:
         """Authlib's entry for the callback; the reply travels under `reply`."""
@@ -80,21 +81,21 @@ class TokenClient(OAuth2Client):
         given = {name: value for name, value in own.items() if value}
         return {"reply": self._http.run(self.obtain({**extra(self._registration.token_params), **given}))}
 
-    async def _negotiate(self, attempt: Callable[[ClientAuthMethod], Awaitable[T]]) -> T:
-        """The first method's answer, or the next one's as long as the client is not recognised."""
+    async def _negotiate(self, attempt: Callable[[Proof], Awaitable[T]]) -> T:
+        """The first proof's answer, or the next one's as long as the client is not recognised."""
         refused: OAuthFailure | None = None
-        for method in candidates(self._registration, self._worked):
+        for proof in proofs(self._registration, self._worked):
             try:
-                return await attempt(method)
+                return await attempt(proof)
             except OAuthFailure as failure:
                 if failure.failure_class is not FailureClass.CLIENT_BAD or failure.code == "unauthorized_client":
                     raise
                 refused = refused or failure
         assert refused is not None
-        raise refused
+        raise refused.saying(NEITHER) if self._registration.other_secret else refused
 
-    async def _obtain(self, params: Mapping[str, str], method: ClientAuthMethod) -> TokenReply:
-        answer, secrets = await self._post(self._registration.token_endpoint, params, method)
+    async def _obtain(self, params: Mapping[str, str], proof: Proof) -> TokenReply:
+        answer, secrets = await self._post(self._registration.token_endpoint, params, proof)
         parsed = reply.parse(
             answer.status,
             answer.headers,
@@ -103,11 +104,12 @@ class TokenClient(OAuth2Client):
             secrets=secrets,
             step=self._step,
             unit=self._registration.expires_in_unit,
+            mapping=self._registration.reply_mapping,
         )
-        return replace(parsed, auth_method=method)
+        return replace(parsed, auth_method=proof.method, client_secret_id=proof.secret_id)
 
-    async def _revoke(self, params: Mapping[str, str], method: ClientAuthMethod) -> None:
-        answer, secrets = await self._post(self._registration.revocation_endpoint, params, method)
+    async def _revoke(self, params: Mapping[str, str], proof: Proof) -> None:
+        answer, secrets = await self._post(self._registration.revocation_endpoint, params, proof)
         if not 200 <= answer.status < 300:
             raise reply.refusal(
                 answer.status,
@@ -119,12 +121,13 @@ class TokenClient(OAuth2Client):
             )
 
     async def _post(
-        self, endpoint: str, params: Mapping[str, str], method: ClientAuthMethod
+        self, endpoint: str, params: Mapping[str, str], proof: Proof
     ) -> tuple[outbound.Reply, list[SecretStr | None]]:
         """The answer, and what its words must not repeat."""
-        authentication = self.client_auth(method.value)
+        self.client_secret = proof.secret.get_secret_value() if proof.secret else ""
+        authentication = self.client_auth(proof.method.value)
         url, headers, body = authentication.prepare("POST", endpoint, dict(HEADERS), urlencode(params))
-        secrets = [self._registration.client_secret]
+        secrets = [self._registration.client_secret, self._registration.other_secret]
         secrets += [SecretStr(params[name]) for name in SENT_SECRETS if params.get(name)]
         if "Authorization" in headers:
             secrets.append(SecretStr(headers["Authorization"].removeprefix("Basic ")))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from pydantic import SecretStr
@@ -170,7 +172,8 @@ _WORDS = {
     ),
     FailureClass.REPLY_UNUSABLE: (
         "The provider's reply holds no usable token",
-        "Check that the Token Endpoint is the right address. The reply is kept, encrypted, and Cardkey tries again.",
+        "Check that the Token Endpoint is the right address. The reply is kept, encrypted: if there is a token in it, "
+        "an admin can say where under Reply mapping, and use the reply, on the connection's page.",
     ),
     FailureClass.UNKNOWN: (
         "It is not known whether the provider acted on the request",
@@ -198,6 +201,13 @@ class Registration:
     token_params: Mapping[str, str] = field(default_factory=dict)
     introspection_endpoint: str = ""
     expires_in_unit: LifetimeUnit = LifetimeUnit.SECONDS
+    reply_mapping: Mapping[str, str] = field(default_factory=dict)
+    """Where the token reply keeps its fields, each a JMESPath."""
+    client_secret_id: uuid.UUID | None = None
+    """Which of the connection's secrets `client_secret` is."""
+    other_secret: SecretStr | None = None
+    """Tried once when the provider does not recognise the client; None where there is no second one."""
+    other_secret_id: uuid.UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -213,6 +223,10 @@ class TokenReply:
     raw: SecretStr
     auth_method: ClientAuthMethod = ClientAuthMethod.NONE
     """Client authentication that worked."""
+    client_secret_id: uuid.UUID | None = None
+    """The client secret that worked, as `Registration` names it."""
+    received_at: datetime | None = None
+    """None: just now."""
 
 
 class OAuthFailure(Exception):
@@ -229,8 +243,9 @@ class OAuthFailure(Exception):
         status: int | None = None,
         retry_after: float | None = None,
         raw: SecretStr | None = None,
+        may_hold_token: bool = False,
     ) -> None:
-        """`provider_said` is scrubbed already; `retry_after` in seconds."""
+        """`provider_said` is scrubbed already; `retry_after` in seconds; `may_hold_token` is said of `raw`."""
         super().__init__(reason)
         self.step = step
         self.failure_class = failure_class
@@ -239,3 +254,10 @@ class OAuthFailure(Exception):
         self.status = status
         self.retry_after = retry_after
         self.raw = raw
+        self.may_hold_token = may_hold_token
+
+    def saying(self, more: str) -> OAuthFailure:
+        """The same failure with another sentence at its end."""
+        said = OAuthFailure(self.step, self.failure_class, f"{self} {more}")
+        said.__dict__.update(self.__dict__)
+        return said
