@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     """Further presses of Refresh now within this time join the one before."""
     host_concurrency: int = Field(default=16, ge=1)
     """Token requests in flight at one provider host, all processes together."""
+    agent_reserve: int = Field(default=2, ge=0)
+    """Of these, places kept for cards that wait for a token while much else is due; a quarter at the most."""
     drain_time: float = Field(default=60.0, gt=0)
     """How long one drain job goes on before it gives way to the next."""
     retry_first: float = Field(default=30.0, gt=0)

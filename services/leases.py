@@ -201,10 +201,16 @@ def _candidates(settings: Settings, standing: Standing, now: datetime, limit: in
         .where(col(Token.next_refresh_at) <= now, _free(now), col(Token.provider_host).not_in(standing.closed))
         .subquery()
     )
-    allowed = case(standing.limits, value=due.c.provider_host, else_=settings.host_concurrency)
-    room = (allowed if standing.limits else settings.host_concurrency) - func.coalesce(held.c.held, 0)
+    usual = _for_the_queue(settings, settings.host_concurrency)
+    limits = {host: _for_the_queue(settings, limit) for host, limit in standing.limits.items()}
+    room = (case(limits, value=due.c.provider_host, else_=usual) if limits else usual) - func.coalesce(held.c.held, 0)
     query = select(due.c.id).outerjoin(held, held.c.provider_host == due.c.provider_host)
     return query.where(due.c.place <= room).order_by(due.c.priority, due.c.next_refresh_at).limit(limit)
+
+
+def _for_the_queue(settings: Settings, limit: int) -> int:
+    """Of a host's places those that due tokens may take: a card that waits finds one free while others are full."""
+    return limit - min(settings.agent_reserve, limit // 4)
 
 
 def _still_wanted(session: Session, settings: Settings, token: Token) -> bool:

@@ -194,3 +194,16 @@ def test_a_callers_refresh_that_died_is_taken_up_when_its_lease_ends(resources, 
     assert isinstance(claim, leases.Claim)
     world.set_token(connection, lease_until=utc_now() - timedelta(seconds=1))
     assert claimed_ids(claim_due(resources)) == {connection.id}
+
+
+@pytest.mark.settings(host_concurrency=4)
+def test_a_card_finds_a_place_although_much_is_due_at_its_provider(resources, world):
+    waiting, wanted = due(world, 5, priority=Priority.MANUAL), due(world, 1, next_refresh_at=None)[0]
+    assert len(claim_due(resources)) == 3
+    assert claim_due(resources) == []
+    with resources.database.session(writing=True) as session:
+        settings = resources.settings
+        card = leases.claim_one(session, settings, wanted.id, Trigger.AGENT_FACING, None, None)
+        another = leases.claim_one(session, settings, waiting[4].id, Trigger.AGENT_FACING, None, None)
+    assert isinstance(card, leases.Claim)
+    assert another is leases.Unclaimed.BUSY
