@@ -127,3 +127,9 @@ class BulkRefreshItem(Record, table=True):
     """The token's generation when the refresh was asked for."""
     skipped: str = ""
     """Why this connection could not be asked to refresh, in plain words; empty when it was."""
+    due_before: datetime | None = moment()
+    """When it would have been refreshed without this, to go back to when it is cancelled."""
+    priority_before: int | None = None
+    """Its priority without this; None when this changed nothing, since it was due or under way already."""
+    cancelled: bool = False
+    """Taken back before it was sent."""
