@@ -5,12 +5,15 @@ Which module has what:
 Authorize: authorization (the press of the button), attempts (its rows), redemption (the answer and its checks),
 exchanges (code for token), findings (what to know of a success).
 Tokens: tokens (the one way to a token), leases (who may send), settle (storing what came), states (what a success or
-failure does), timing (when a token ends and is due), habits (what refreshes teach of a provider), eligibility (who may
-be refreshed), refreshes (by hand), bulk (following many), grants (taking away).
-Providers: hosts (the breaker and limit of each), held (tokens that wait for one), backoff (how long one waits).
+failure does), timing (when a token ends and is due), lifetimes (when more is known of that), habits (what refreshes
+teach of a provider), eligibility (who may be refreshed), refreshes (by hand), bulk (following many), grants (taking
+away).
+Providers: hosts (the breaker and limit of each), held (tokens that wait for one), backoff (how long one waits),
+pauses (of connections, providers, everything).
 Connections: connections, configuration (what is typed), client_secrets, overview (for operators).
 Cards: cards, headers, destinations (where a token may go); edits (one at a time) is for both.
-A card's call: preview (all of it), preview_tree, calls, call_plans, call_authorization, call_replies, call_failures.
+A card's call: preview (all of it), preview_tree, calls, call_plans, call_authorization, call_replies, call_failures,
+dead_tokens (when the API turns one down).
 People: members, accounts (one's own), sign_in, passwords, links, workspaces, provisioning (from the command line).
 The installation: doctor, health, heartbeats, housekeeping, keys.
 Everywhere: audit, errors, resources, slots.

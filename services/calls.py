@@ -12,20 +12,25 @@ from urllib.parse import urljoin, urlsplit
 from pydantic import SecretStr
 
 import outbound
-from models import CardAuthorization
+from models import CardAuthorization, Connection
+from models.types import utc_now
 from oauth import scrub
 from rendering import placeholders
-from services import call_authorization, call_failures, call_replies
+from services import call_authorization, call_failures, call_replies, dead_tokens
 from services.call_authorization import Credential
 from services.call_failures import CallFailure, Problem, Step
 from services.call_plans import Plan
 from services.resources import Resources
 from services.slots import NoRoom
+from services.tokens import Access
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 DEFAULT_HEADERS: Mapping[str, str] = MappingProxyType({"Accept": "application/json", "User-Agent": "Cardkey"})
 REFRESHED = "The token had expired and was refreshed on the way."
 RETRIED = "The API turned the token down, so it was refreshed and the call was made once more."
+RETRIED_WITH_NEWER = "The API turned the token down, and a newer one was there already, so the call was made once more."
+NOT_AGAIN = "The API turned the token down, which was refreshed only a moment ago, so it was not refreshed again."
+BY_RULE = "The API answered with status {status}, and its reply says that the token is not accepted."
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class Call:
     data: object = None
     """The reply's JSON, scrubbed."""
     notes: list[str] = field(default_factory=list)
+    refused: bool = False
+    """Whether the reply means that the token is no longer good, by the connection's rule."""
     failure: CallFailure | None = None
     secrets: list[SecretStr] = field(default_factory=list, repr=False)
     """Everything that must not be shown of this call."""
@@ -124,20 +131,29 @@ def _send(resources: Resources, plan: Plan, headers: dict[str, str], made: Call)
 
 
 def _send_with_token(resources: Resources, plan: Plan, headers: dict[str, str], made: Call) -> None:
-    """Send with the connection's token; one refresh and one more try when the API turns it down (TK-13)."""
+    """Send with the connection's token; one refresh and one more try when the API turns it down (TK-13, P9)."""
     assert made.request is not None
     connection = call_authorization.usable(plan, made.request.url)
     access = call_authorization.access(resources, connection)
     if access.refreshed:
         made.notes.append(REFRESHED)
-    _authorize(headers, made, call_authorization.of_token(access))
-    reply = _exchange(resources, headers, made)
-    if reply.status != 401 or not call_authorization.renewable(plan, connection):
+    if not _refused(resources, connection, access, headers, made) or not call_authorization.renewable(plan, connection):
         return
-    access = call_authorization.access(resources, connection, access.generation)
-    made.notes.append(RETRIED)
+    refused_at = utc_now()
+    if dead_tokens.was_just_replaced(resources, connection, access):
+        made.notes.append(NOT_AGAIN)
+        return
+    newer = call_authorization.access(resources, connection, access.generation)
+    made.notes.append(RETRIED if newer.refreshed else RETRIED_WITH_NEWER)
+    if not _refused(resources, connection, newer, headers, made):
+        dead_tokens.learn(resources, connection, access, refused_at)
+
+
+def _refused(resources: Resources, connection: Connection, access: Access, headers: dict[str, str], made: Call) -> bool:
+    """Send once with a token; returns whether the API turns the token down."""
     _authorize(headers, made, call_authorization.of_token(access))
-    _exchange(resources, headers, made)
+    made.refused = dead_tokens.refused(connection, _exchange(resources, headers, made))
+    return made.refused
 
 
 def _authorize(headers: dict[str, str], made: Call, credential: Credential) -> None:
@@ -179,6 +195,10 @@ def _judge(made: Call) -> None:
     failure = call_failures.of_status(reply.status, scrub.one_line(call_replies.said_in(made.data, made.text)))
     if failure is not None:
         raise failure
+    if made.refused:
+        words = BY_RULE.format(status=reply.status)
+        said = scrub.one_line(call_replies.said_in(made.data, made.text))
+        raise CallFailure(Step.REPLY, Problem.UNAUTHORIZED, words, code=str(reply.status), said=said)
     if not_json:
         raise CallFailure(Step.REPLY, Problem.NOT_JSON, not_json)
 

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
@@ -21,7 +22,7 @@ from models import Connection, ConnectionState, Slot, Token, Trigger
 from models.types import Undecryptable, utc_now
 from oauth.grants import GRANTS
 from oauth.session import TokenClient
-from oauth.vocabulary import OAuthFailure, TokenReply
+from oauth.vocabulary import LifetimeRung, OAuthFailure, TokenReply
 from services import edits, hosts, leases, settle, states, timing
 from services.errors import NotFound, Refused
 from services.leases import Claim
@@ -44,6 +45,8 @@ class Access:
     token_type: str
     generation: int
     refreshed: bool
+    received_at: datetime | None = None
+    lifetime_rung: LifetimeRung | None = None
 
 
 class BeingRefreshed(Refused):
@@ -121,7 +124,7 @@ def access(
         raise _closed(resources, token, problem) from None
     if value is None:
         raise NotFound(NO_TOKEN)
-    return Access(value, token.token_type, token.generation, unusable)
+    return Access(value, token.token_type, token.generation, unusable, token.received_at, token.lifetime_rung)
 
 
 def drain(
