@@ -1,7 +1,7 @@
 # Cardkey's commands; `make help` lists them. Nothing here needs root.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check audit lock prepare prepare-tests tools
+.PHONY: help run test check faults audit lock prepare prepare-tests tools
 
 # The first of these that is there and new enough; PYTHON=… chooses another.
 ifndef PYTHON
@@ -28,6 +28,9 @@ check: prepare-tests ## what CI runs: format, lint, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(MAKE) --no-print-directory test
+
+faults: prepare-tests ## break everything that can break, an hour long, and count what is lost (ARGS="--quick", ARGS="--only F2,F7")
+	@exec $(BIN)/python -m bench.faults $(ARGS)
 
 audit: tools ## look up known vulnerabilities in the pinned dependencies (needs the internet)
 	$(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt
