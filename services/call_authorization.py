@@ -100,7 +100,7 @@ def access(resources: Resources, connection: Connection, refused: int | None = N
     except BeingRefreshed as busy:
         raise CallFailure(Step.TOKEN, Problem.BEING_REFRESHED, str(busy)) from None
     except Paused as pause:
-        raise CallFailure(Step.TOKEN, Problem.PAUSED, str(pause)) from None
+        raise CallFailure(Step.TOKEN, Problem.REFRESHES_PAUSED, str(pause)) from None
     except NotFound as problem:
         raise CallFailure(Step.CONNECTION, Problem.NOT_AUTHORIZED, str(problem)) from None
     except Undecryptable as problem:

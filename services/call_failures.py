@@ -24,6 +24,7 @@ class Problem(Enum):
     NO_CONNECTION = "no_connection"
     NOT_AUTHORIZED = "not_authorized"
     PAUSED = "paused"
+    REFRESHES_PAUSED = "refreshes_paused"
     SECRET_MISSING = "secret_missing"
     SECRET_UNREADABLE = "secret_unreadable"
     BEING_REFRESHED = "being_refreshed"
@@ -68,7 +69,15 @@ _WORDS = {
         "Choose a connection for the card, or make a new one, and press Save configuration.",
     ),
     Problem.NOT_AUTHORIZED: ("The connection is not authorized", "Press Authorize on the connection."),
-    Problem.PAUSED: ("The connection is paused", "Resume the connection, then press Preview again."),
+    Problem.PAUSED: (
+        "The connection is paused",
+        "Ask an operator or admin of the workspace to press Resume on the connection, then press Preview again.",
+    ),
+    Problem.REFRESHES_PAUSED: (
+        "Token requests are paused",
+        "The token has run out meanwhile. Ask the owner of the installation to resume what is paused, then press "
+        "Preview again.",
+    ),
     Problem.SECRET_MISSING: (
         "The Authorization header is empty",
         "Enter the value of the Authorization header again and press Save configuration.",

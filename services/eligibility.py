@@ -14,15 +14,23 @@ NOT_REFRESHED = {
     ConnectionState.DRAFT: "It is not configured yet. Save its configuration first.",
     ConnectionState.DISCONNECTED: f"It is not authorized. {AUTHORIZE}",
     ConnectionState.REAUTH_REQUIRED: "A refresh cannot help: it needs authorization. Press Authorize on it.",
-    ConnectionState.PAUSED: "It is paused.",
+    ConnectionState.PAUSED: "It is paused. Resume it first.",
 }
 """States in which no refresh is sent, whoever asks, and what to say about it."""
+
+
+KEPT_REPLY = (
+    "The provider's last reply could not be read and may hold the only valid refresh token. An admin has to use it or "
+    "give it up on the connection's page first."
+)
 
 
 def refusal(connection: Connection, token: Token) -> str:
     """Why a manual refresh of a connection would be pointless, in a plain sentence; empty when it would not."""
     if connection.state in NOT_REFRESHED:
         return NOT_REFRESHED[connection.state]
+    if connection.awaits_replay:
+        return KEPT_REPLY
     if token.access_token_sealed is None and token.refresh_token_sealed is None:
         return f"It is not authorized. {AUTHORIZE}"
     if connection.has_strange_grant:

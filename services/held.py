@@ -58,22 +58,26 @@ def release(session: Session, settings: Settings, now: datetime, host: str) -> b
 
 
 def name_candidates(session: Session, row: ProviderHost, now: datetime) -> None:
-    """Make a few that have not failed themselves due when the host may be tried; the others are not asked again.
+    """Make a few that have not failed themselves due when the host may be tried, before those that have.
 
     A connection that finds its host down for reasons of its own does so again, and would speak for all.
     """
     if row.paused_at is not None or row.open_until is None:
         return
-    ready = (col(Token.provider_host) == row.host, col(Token.held), col(Token.failures) == 0, _free(now))
-    waiting = select(Token.id).where(*ready, col(Token.next_refresh_at) > row.open_until)
-    chosen = waiting.limit(CANDIDATES).with_for_update(skip_locked=True)
-    change = update(Token).where(col(Token.id).in_(chosen)).values(next_refresh_at=row.open_until)
-    session.execute(change.execution_options(synchronize_session=False))
+    waiting = (col(Token.provider_host) == row.host, col(Token.held), _free(now))
+    healthy = (*waiting, col(Token.failures) == 0, col(Token.next_refresh_at) > row.open_until)
+    if _move(session, healthy, literal(row.open_until, UtcDateTime), held=True, most=CANDIDATES) == 0:
+        return
+    after = row.open_until + (row.open_until - now)
+    failing = (*waiting, col(Token.failures) > 0, col(Token.next_refresh_at) < after)
+    _move(session, failing, literal(after, UtcDateTime), held=True)
 
 
-def _move(session: Session, where: Sequence[Any], due: ColumnElement[datetime], *, held: bool) -> int:
+def _move(
+    session: Session, where: Sequence[Any], due: ColumnElement[datetime], *, held: bool, most: int | None = None
+) -> int:
     """Give rows another due time, `AT_ONCE` at the most; rows in somebody's hands are left to them."""
-    chosen = select(Token.id).where(*where).limit(AT_ONCE).with_for_update(skip_locked=True)
+    chosen = select(Token.id).where(*where).limit(most or AT_ONCE).with_for_update(skip_locked=True)
     change = update(Token).where(col(Token.id).in_(chosen)).values(next_refresh_at=due, held=held)
     result = session.execute(change.execution_options(synchronize_session=False))
     assert isinstance(result, CursorResult)

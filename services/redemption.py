@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass
 from pydantic import SecretStr
 from sqlmodel import Session
 
+import outbound
 from models import AttemptOutcome, AuthorizationAttempt, Connection, Refresh, Role, Trigger, User, keyring_of
 from models.authorization_attempt import CHECKS
-from models.types import Undecryptable
+from models.types import Undecryptable, utc_now
 from oauth.authorization_response import AuthorizationResponse
 from oauth.issuer import wrong_issuer
 from oauth.vocabulary import FailureClass, OAuthFailure
-from services import attempts, client_secrets, exchanges, members, states, tokens
+from services import attempts, client_secrets, exchanges, hosts, members, states, tokens
 from services.errors import Refused
 from services.exchanges import CHANGED, Exchange, Redeem
 from services.resources import Resources
@@ -121,7 +122,7 @@ def _claim(
         raise Unusable(SPENT, 410)
     connection = session.get_one(Connection, attempt.connection_id)
     stranger = _stranger(session, attempt, visitor)
-    words = stranger or _objection(attempt, connection, answer)
+    words = stranger or _objection(attempt, connection, answer) or _pause(session, connection)
     if words:
         attempts.fail(session, attempt, connection, OAuthFailure(CHECKS, FailureClass.LOCAL, words))
         return Unusable(stranger, 403) if stranger else attempt
@@ -132,17 +133,23 @@ def _prepare(
     session: Session, attempt: AuthorizationAttempt, connection: Connection, answer: AuthorizationResponse
 ) -> Exchange | AuthorizationAttempt:
     """Open the journal for the token request, or end the attempt with the provider's error."""
+    token = tokens.current_token(session, connection)
     try:
-        secret = client_secrets.read(session, connection)
+        registration = client_secrets.registration(session, connection, token)
     except Undecryptable as damage:
         failure = OAuthFailure("token request", FailureClass.LOCAL, damage.sentence)
         attempts.fail(session, attempt, connection, failure)
         return attempt
     if answer.code is None:
         outcome = AttemptOutcome.DENIED if answer.denied else AttemptOutcome.FAILED
-        attempts.fail(session, attempt, connection, answer.failure([secret]), outcome)
+        attempts.fail(
+            session,
+            attempt,
+            connection,
+            answer.failure([registration.client_secret, registration.other_secret]),
+            outcome,
+        )
         return attempt
-    token = tokens.current_token(session, connection)
     journal = Refresh(
         workspace_id=attempt.workspace_id,
         connection_id=attempt.connection_id,
@@ -152,7 +159,6 @@ def _prepare(
         generation=token.generation,
     )
     session.add(journal)
-    registration = connection.registration(secret)
     return Exchange(attempt, journal.id, token.id, registration, token.auth_method, answer.state, answer.code)
 
 
@@ -184,6 +190,12 @@ def _stranger(session: Session, attempt: AuthorizationAttempt, visitor: Visitor)
         return SOMEBODY_ELSE
     role = members.role_in(session, visitor.user.id, attempt.workspace_id)
     return "" if role is not None and role.includes(Role.ADMIN) else NOT_ADMIN
+
+
+def _pause(session: Session, connection: Connection) -> str:
+    """Which pause, made since the attempt began, forbids a token request; empty where none does."""
+    stopped = hosts.refusal(session, utc_now(), outbound.origin(connection.token_endpoint))
+    return str(stopped) if isinstance(stopped, hosts.Paused) else ""
 
 
 def _objection(attempt: AuthorizationAttempt, connection: Connection, answer: AuthorizationResponse) -> str:

@@ -127,7 +127,7 @@ def test_what_cannot_be_refreshed_is_told_and_not_waited_for(world, oscar):
     assert "3 of 4 · 3 skipped" in html
     assert "It is not authorized." in html
     assert "A refresh cannot help" in html
-    assert "It is paused." in html
+    assert "It is paused. Resume it first." in html
 
 
 def test_nothing_selected_is_said_at_the_list_with_its_filters_kept(world, oscar):

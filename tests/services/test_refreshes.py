@@ -152,7 +152,7 @@ def test_what_cannot_be_refreshed_is_left_out_with_the_reason(world, press):
         no_refresh_token.id: "The provider gave no refresh token. Press Authorize on the connection to get a new "
         "access token.",
         ended.id: "A refresh cannot help: it needs authorization. Press Authorize on it.",
-        paused.id: "It is paused.",
+        paused.id: "It is paused. Resume it first.",
         draft.id: "It is not configured yet. Save its configuration first.",
     }
 
@@ -300,7 +300,7 @@ def test_a_connection_paused_after_the_press_is_not_refreshed(
     change(Connection, col(Connection.id) == connection.id, state=ConnectionState.PAUSED)
     tokens.drain(resources, 5)
     assert provider.hits() == 0
-    assert follow(started).items[0].words == "It is paused."
+    assert follow(started).items[0].words == "It is paused. Resume it first."
 
 
 def test_a_connection_deleted_after_the_press_is_not_refreshed(world, press, connected, provider, resources):

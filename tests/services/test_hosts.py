@@ -1,0 +1,353 @@
+"""One breaker and one limit for each provider host: a dead provider delays nobody else, and is asked seldom."""
+
+import time
+from collections import Counter
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from sqlmodel import select
+
+from models import Connection, ConnectionState, Priority, ProviderHost, Refresh, Token, Trigger
+from models.types import utc_now
+from oauth.vocabulary import FailureClass, OAuthFailure
+from services import held, hosts, leases, settle, tokens
+from services.hosts import Paused
+from services.leases import Claim, Unclaimed
+from services.resources import Resources
+from tests.support.together import at_once
+from tests.support.world import token_reply
+
+HOST, OTHER = "id.one.example", "id.two.example"
+DOWN = OAuthFailure("refresh", FailureClass.PROVIDER_DOWN, "It cannot be reached.")
+HANGS = OAuthFailure("refresh", FailureClass.UNKNOWN, "No answer within 20 seconds.")
+DEAD = OAuthFailure("refresh", FailureClass.GRANT_DEAD, "It is over.", code="invalid_grant")
+SLOWER = OAuthFailure("refresh", FailureClass.THROTTLED, "Too many.", retry_after=600)
+
+pytestmark = pytest.mark.settings(breaker_after=3, breaker_first=30.0, retry_first=30.0, lease=40.0)
+
+
+def at(world, host=HOST, count=1, workspace=None, **columns):
+    """Connections with a token at a host."""
+    made = [
+        world.connection(workspace=workspace, token_endpoint=f"https://{host}/token", **columns) for _ in range(count)
+    ]
+    for connection in made:
+        world.authorize(connection)
+    return made
+
+
+def claim(resources, limit=100):
+    with resources.database.session(writing=True) as session:
+        return leases.claim_due(session, resources.settings, limit)
+
+
+def answer(resources, claims, result):
+    """All of them at once end like that."""
+    with resources.database.session(writing=True) as session:
+        settle.settle(session, resources.settings, [(one, result) for one in claims])
+
+
+def claim_one(resources, connection, trigger=Trigger.AGENT_FACING):
+    with resources.database.session(writing=True) as session:
+        return leases.claim_one(session, resources.settings, connection.id, trigger, None, None)
+
+
+def row_of(world, host=HOST):
+    found = world.all(ProviderHost, host=host)
+    return found[0] if found else None
+
+
+def standing(resources):
+    with resources.database.session() as session:
+        return hosts.standing(session, resources.settings, utc_now())
+
+
+def whose(claims):
+    return {one.connection_id for one in claims}
+
+
+def ids(connections):
+    return {connection.id for connection in connections}
+
+
+def break_down(resources, world, connections, result=DOWN):
+    """Their requests find the host down, as many as it takes."""
+    world.make_due(*connections)
+    answer(resources, claim(resources), result)
+    assert standing(resources).closed == {HOST}
+
+
+@pytest.mark.parametrize("result", [DOWN, HANGS], ids=["down", "hangs"])
+def test_requests_in_a_row_that_find_a_host_down_close_it_for_all_processes(resources, settings, world, result):
+    here, there = at(world, count=4), at(world, OTHER)
+    break_down(resources, world, here[:3], result)
+    world.make_due(*here, *there)
+    other_process = Resources.open(settings)
+    try:
+        assert whose(claim(other_process)) == ids(there)
+        assert claim_one(other_process, here[3]) is Unclaimed.RESTING
+    finally:
+        other_process.close()
+    row = row_of(world)
+    assert 20 < (row.open_until - utc_now()).total_seconds() <= 30
+    assert (row.failure_class, row.failure_reason) == (result.failure_class, str(result))
+
+
+@pytest.mark.parametrize("reply", [token_reply("at-2"), DEAD], ids=["token", "oauth error"])
+def test_any_answer_in_between_shows_that_the_host_is_up(resources, world, reply):
+    here = at(world, count=3)
+    for result in (DOWN, reply, DOWN):
+        world.make_due(here[0] if result is DOWN else here[1])
+        answer(resources, claim(resources), result)
+    assert (row_of(world).failures, standing(resources).closed) == (1, frozenset())
+
+
+def test_one_bad_connection_closes_the_host_for_nobody_but_a_host_of_its_own(resources, world):
+    bad, _good = at(world, count=2)
+    (alone,) = at(world, OTHER)
+    for _ in range(6):
+        world.make_due(bad, alone)
+        answer(resources, claim(resources), DOWN)
+    assert standing(resources).closed == {OTHER}
+    assert row_of(world).failures == 3
+
+
+def test_due_tokens_of_a_closed_host_are_moved_out_of_the_way_once(resources, world):
+    here = at(world, count=8)
+    break_down(resources, world, here[:3])
+    world.make_due(*here[3:], priority=Priority.MANUAL)
+    assert claim(resources) == []
+    waiting = [world.token(connection) for connection in here[3:]]
+    assert all(token.held and token.next_refresh_at > utc_now() and token.priority == 1 for token in waiting)
+    assert claim(resources) == []
+    assert [world.token(connection).next_refresh_at for connection in here[3:]] == [
+        token.next_refresh_at for token in waiting
+    ]
+    until = row_of(world).open_until
+    assert sum(token.next_refresh_at == until for token in waiting) == held.CANDIDATES
+
+
+def test_after_a_while_one_request_tries_for_all(resources, world, time_machine):
+    here = at(world, count=8)
+    break_down(resources, world, here[:3])
+    world.make_due(*here[3:])
+    claim(resources)
+    time_machine.move_to(row_of(world).open_until + timedelta(seconds=1))
+    claims = [one for found in at_once(3, lambda _n: claim(resources)) for one in found]
+    assert len(claims) == 1
+    assert claims[0].connection_id in ids(here[3:]), "one that has not failed itself"
+    healthy = next(connection for connection in here[3:] if connection.id != claims[0].connection_id)
+    assert claim_one(resources, healthy) is Unclaimed.BUSY
+
+
+def test_success_of_that_one_brings_all_back_spread_out(resources, world, time_machine):
+    here = at(world, count=12)
+    break_down(resources, world, here[:3])
+    world.make_due(*here[3:])
+    claim(resources)
+    time_machine.move_to(row_of(world).open_until + timedelta(seconds=1))
+    (probe,) = claim(resources)
+    now = utc_now()
+    answer(resources, [probe], token_reply("at-2"))
+    others = [world.token(connection) for connection in here if connection.id != probe.connection_id]
+    assert all(not token.held and token.next_refresh_at <= now + timedelta(seconds=30) for token in others)
+    assert len({token.next_refresh_at for token in others}) > 4
+    row = row_of(world)
+    assert (row.failures, row.open_until, row.failure_class, row.releasing) == (0, None, None, False)
+    time_machine.move_to(now + timedelta(seconds=31))
+    assert len(claim(resources)) == len(others)
+
+
+def test_failure_of_that_one_closes_the_host_for_twice_as_long_up_to_five_minutes(resources, world, time_machine):
+    here = at(world, count=9)
+    break_down(resources, world, here[:3])
+    waits = []
+    for _ in range(6):
+        time_machine.move_to(row_of(world).open_until + timedelta(seconds=1))
+        world.make_due(*here)
+        claims = claim(resources)
+        assert len(claims) == 1
+        answer(resources, claims, DOWN)
+        waits.append((row_of(world).open_until - utc_now()).total_seconds())
+    for seconds, most in zip(waits, (60, 120, 240, 300, 300, 300), strict=True):
+        assert 0.74 * most < seconds <= most
+
+
+def test_what_was_sent_before_a_host_was_closed_changes_nothing_but_a_success(resources, world):
+    here = at(world, count=6)
+    world.make_due(*here)
+    claims = claim(resources)
+    answer(resources, claims[:3], DOWN)
+    until = row_of(world).open_until
+    answer(resources, claims[3:5], DOWN)
+    assert row_of(world).open_until == until
+    answer(resources, claims[5:], token_reply("at-2"))
+    assert standing(resources).closed == frozenset()
+
+
+def test_many_tokens_come_back_part_after_part(resources, world, session, monkeypatch):
+    monkeypatch.setattr(held, "AT_ONCE", 4)
+    here = at(world, count=11)
+    for connection in here:
+        world.set_token(connection, held=True, next_refresh_at=utc_now() + timedelta(hours=1))
+    hosts.release(session, resources.settings, utc_now(), hosts.locked(session, HOST))
+    session.commit()
+    counts = []
+    for _ in range(4):
+        counts.append(sum(world.token(connection).held for connection in here))
+        claim(resources)
+    assert counts == [7, 3, 0, 0]
+    assert not row_of(world).releasing
+
+
+def test_callers_of_a_closed_host_are_told_what_is_known(resources, world):
+    here = at(world, count=4)
+    break_down(resources, world, here[:3])
+    world.set_token(here[3], expires_at=utc_now())
+    with pytest.raises(OAuthFailure) as problem:
+        tokens.access(resources, here[3].workspace_id, here[3].id)
+    assert (problem.value.failure_class, str(problem.value)) == (FailureClass.PROVIDER_DOWN, str(DOWN))
+    assert isinstance(claim_one(resources, here[3], Trigger.AUTHORIZE), Claim), "the person sees for themselves"
+    assert len(world.all(Refresh)) == 4
+
+
+def test_a_host_s_own_limit_holds_for_drains_and_callers(resources, world, session):
+    here, there = at(world, count=5), at(world, OTHER, count=3)
+    hosts.locked(session, HOST).concurrency = 2
+    hosts.locked(session, OTHER).concurrency = 100
+    session.commit()
+    world.make_due(*here, *there)
+    claims = claim(resources)
+    assert Counter(one.host for one in claims) == {HOST: 2, OTHER: 3}
+    free = next(connection for connection in here if connection.id not in whose(claims))
+    assert claim_one(resources, free) is Unclaimed.BUSY
+
+
+# --- Asked to slow down
+
+
+def test_a_host_that_asks_all_workspaces_to_slow_down_is_left_alone_for_a_minute_at_most(
+    resources, world, time_machine
+):
+    here = at(world, count=3) + at(world, count=2, workspace=world.globex)
+    world.make_due(*here)
+    answer(resources, claim(resources), SLOWER)
+    assert standing(resources).closed == {HOST}
+    assert 60 <= (row_of(world).open_until - utc_now()).total_seconds() <= 66
+    time_machine.move_to(utc_now() + timedelta(seconds=67))
+    world.make_due(*here)
+    claims = claim(resources)
+    assert 0 < len(claims) <= resources.settings.host_concurrency // hosts.THROTTLED_SHARE
+    answer(resources, claims[:1], token_reply("at-2"))
+    assert standing(resources) == hosts.Standing()
+    assert all(world.reread(connection).state is ConnectionState.ACTIVE for connection in here)
+
+
+def test_one_workspace_that_asks_too_often_stalls_no_other(resources, world):
+    busy, calm = at(world, count=6), at(world, workspace=world.globex)
+    world.make_due(*busy)
+    answer(resources, claim(resources), SLOWER)
+    world.make_due(*calm)
+    assert whose(claim(resources)) == ids(calm)
+
+
+def test_a_provider_that_asks_for_a_second_again_and_again_is_asked_more_and_more_seldom(
+    resources, world, time_machine
+):
+    connection, _other = at(world, count=2)
+    waits = []
+    for _ in range(18):
+        world.make_due(connection)
+        answer(resources, claim(resources), OAuthFailure("refresh", FailureClass.THROTTLED, "", retry_after=1))
+        waits.append((world.token(connection).next_refresh_at - utc_now()).total_seconds())
+        time_machine.move_to(utc_now() + timedelta(seconds=4000))
+    assert 1 <= waits[0] < 1.2
+    assert all(later > 1.5 * wait for wait, later in pairwise(waits[5:14]))
+    assert 3600 <= waits[-1] < 4000
+
+
+# --- Whole outages
+
+
+@pytest.mark.settings(retry_longest=3600.0, tick=1.0, breaker_after=5)
+def test_six_hours_of_outage_cost_few_requests_and_no_consent(resources, world, time_machine):
+    here, alone = at(world, count=6), at(world, OTHER)
+    world.make_due(*here, *alone)
+    end, sent = utc_now() + timedelta(hours=6), Counter()
+    while utc_now() < end:
+        claims = claim(resources)
+        sent.update(one.connection_id for one in claims)
+        answer(resources, claims, HANGS)
+        time_machine.move_to(max(next_due(world), utc_now() + timedelta(seconds=1)))
+    assert 5 < max(sent.values()) <= 30
+    assert not any(row.state is ConnectionState.REAUTH_REQUIRED for row in world.all(Connection))
+    back = first = None
+    for _ in range(200):
+        claims = claim(resources)
+        first = first or (utc_now() if claims else None)
+        answer(resources, claims, token_reply("at-2"))
+        if all(row.state is ConnectionState.ACTIVE for row in world.all(Connection)):
+            back = utc_now()
+            break
+        time_machine.move_to(max(next_due(world), utc_now() + timedelta(seconds=1)))
+    by_host = {host: row_of(world, host).open_until for host in (HOST, OTHER)}
+    assert by_host == {HOST: None, OTHER: None}
+    assert back is not None and back - first < timedelta(hours=1)
+
+
+def next_due(world):
+    with world.resources.database.session() as session:
+        return min(session.exec(select(Token.next_refresh_at).where(Token.next_refresh_at.is_not(None))))
+
+
+@pytest.mark.settings(
+    breaker_after=3, breaker_first=0.3, retry_first=0.3, token_deadline=0.6, lease=2.0, tick=0.05, host_concurrency=4
+)
+def test_a_provider_that_hangs_delays_no_other_and_is_back_soon_after_it_answers(resources, world, stub, provider):
+    hangs = {"now": True}
+
+    def handler(_request):
+        from werkzeug.wrappers import Response
+
+        if hangs["now"]:
+            time.sleep(0.9)
+        return Response('{"access_token": "new", "expires_in": 3600}', content_type="application/json")
+
+    stub.expect_request("/token").respond_with_handler(handler)
+    url = stub.url_for("/token")
+    slow = [world.connection(token_endpoint=url) for _ in range(12)]
+    quick = [world.connection() for _ in range(30)]
+    for connection in slow:
+        world.authorize(connection)
+    for connection in quick:
+        world.consent(connection)
+    world.make_due(*slow, next_refresh_at=utc_now() - timedelta(hours=1))
+    world.make_due(*quick)
+    tokens.drain(resources, 3.0, limit=16)
+    delays = [(world.token(connection).received_at) for connection in quick]
+    assert all(world.token(connection).generation == 2 for connection in quick)
+    assert (max(delays) - min(delays)).total_seconds() < 2.0
+    assert standing(resources).closed or standing(resources).limits, "the breaker has opened"
+    hangs["now"] = False
+    until = time.monotonic() + 10
+    while any(world.token(connection).generation < 2 for connection in slow) and time.monotonic() < until:
+        tokens.drain(resources, 1.0)
+        time.sleep(0.05)
+    assert all(world.token(connection).generation == 2 for connection in slow)
+    assert row_of(world, f"{stub.host}:{stub.port}").open_until is None
+
+
+def test_everything_paused_stops_every_way_to_a_request(resources, world, session):
+    (connection,) = at(world)
+    hosts.locked(session, "*").paused_at = utc_now()
+    session.commit()
+    world.make_due(connection)
+    assert claim(resources) == []
+    with resources.database.session() as reading:
+        assert leases.oldest_due(reading) is None
+    for trigger in Trigger:
+        assert claim_one(resources, connection, trigger) is Unclaimed.RESTING
+    with pytest.raises(Paused, match="All token requests are paused"):
+        tokens.refresh(resources, connection.id, Trigger.MANUAL)
+    assert world.all(Refresh) == []
