@@ -13,6 +13,8 @@ from models.database import Record, Sealing, moment
 from models.types import Words
 from oauth.vocabulary import ClientAuthMethod, LifetimeRung, Reuse, Rotation
 
+ASKED_FOR = text("introspection_due")
+
 
 class Slot(StrEnum):
     """Which of a connection's tokens a row is."""
@@ -46,6 +48,7 @@ class Token(Record, Sealing, table=True):
         Index("ix_tokens_due", "next_refresh_at"),
         Index("ix_tokens_leased", "provider_host", "lease_until"),
         Index("ix_tokens_held", "provider_host", "failures", postgresql_where=text("held"), sqlite_where=text("held")),
+        Index("ix_tokens_introspection", "id", postgresql_where=ASKED_FOR, sqlite_where=ASKED_FOR),
     )
 
     workspace_id: uuid.UUID
@@ -76,6 +79,11 @@ class Token(Record, Sealing, table=True):
         default=None,
         sa_type=Words(LifetimeRung),
     )
+
+    introspection_due: bool = False
+    """The reply did not say when the token ends, and the introspection endpoint is still to be asked (RFC 7662)."""
+    introspection_problem: str = ""
+    """Why it did not say so either, in a plain sentence."""
 
     provider_host: str = Field(default="", max_length=260)
     """Host of the token endpoint, for the limit of requests in flight."""

@@ -53,6 +53,15 @@ def left_until(value: Any, now: float) -> float | None:
     return None if moment is None else _plausible(moment - now)
 
 
+def of_claims(claims: Mapping[str, Any], now: float) -> float | None:
+    """Seconds left of a token by its `exp` (RFC 7519 §4.1.4, RFC 7662 §2.2); None when that says nothing.
+
+    By our clock or by the issuer's, whichever leaves less; by the issuer's alone where ours says it is over.
+    """
+    ends = [_plausible(expires - start) for expires, start in _spans(claims, now)]
+    return min(filter(None, ends), default=None)
+
+
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """Seconds to wait as the provider asked (RFC 9110 §10.2.3): number or date, an hour at most.
 
@@ -138,10 +147,7 @@ def _number(value: Any) -> float | None:
 
 
 def _jwt_lifetime(access_token: str, now: float) -> float | None:
-    """What is left of a JWT access token (RFC 9068 §2.2), unverified: it only times the refresh.
-
-    By our clock or by the issuer's, whichever leaves less; by the issuer's alone where ours says it is over.
-    """
+    """What is left of a JWT access token (RFC 9068 §2.2), unverified: it only times the refresh."""
     parts = access_token.split(".")
     if len(parts) != 3:
         return None
@@ -149,10 +155,7 @@ def _jwt_lifetime(access_token: str, now: float) -> float | None:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(claims, dict):
-        return None
-    ends = [_plausible(expires - start) for expires, start in _spans(claims, now)]
-    return min(filter(None, ends), default=None)
+    return of_claims(claims, now) if isinstance(claims, dict) else None
 
 
 def _spans(claims: Mapping[str, Any], now: float) -> Iterator[tuple[float, float]]:

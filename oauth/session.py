@@ -12,7 +12,7 @@ from authlib.oauth2.client import OAuth2Client
 from pydantic import SecretStr
 
 import outbound
-from oauth import reply
+from oauth import introspection, reply
 from oauth.client_auth import AUTHENTICATORS, Proof, proofs
 from oauth.grants import extra
 from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure, Registration, TokenReply
@@ -74,6 +74,11 @@ class TokenClient(OAuth2Client):
         params = {"token": token.get_secret_value(), "token_type_hint": hint}
         await self._negotiate(lambda proof: self._revoke(params, proof))
 
+    async def introspect(self, token: SecretStr) -> float:
+        """Seconds left of an access token, as the provider knows it (RFC 7662). Raises OAuthFailure."""
+        params = {"token": token.get_secret_value(), "token_type_hint": "access_token"}
+        return await self._negotiate(lambda proof: self._introspect(params, proof))
+
     def fetch_token(self, url: str | None = None, **params: Any) -> dict[str, Any]:
         """Authlib's entry for the callback; the reply travels under `reply`."""
         own = {"grant_type": "authorization_code", "redirect_uri": self.redirect_uri, **params}
@@ -119,6 +124,12 @@ class TokenClient(OAuth2Client):
                 secrets=secrets,
                 step=self._step,
             )
+
+    async def _introspect(self, params: Mapping[str, str], proof: Proof) -> float:
+        answer, secrets = await self._post(self._registration.introspection_endpoint, params, proof)
+        return introspection.seconds_left(
+            answer.status, answer.headers, answer.body, received_at=datetime.now(UTC), secrets=secrets
+        )
 
     async def _post(
         self, endpoint: str, params: Mapping[str, str], proof: Proof

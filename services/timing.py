@@ -34,6 +34,8 @@ class Timing:
     longest_lifetime: float | None = None
     earliest_refresh: float | None = None
     idle_limit: float | None = None
+    introspected: bool = False
+    """Whether the provider can be asked for a token's end where its reply does not say."""
 
     @classmethod
     def of(cls, connection: Connection) -> Timing:
@@ -44,6 +46,7 @@ class Timing:
             longest_lifetime=connection.longest_lifetime,
             earliest_refresh=connection.earliest_refresh,
             idle_limit=connection.idle_limit if keeps_a_grant else None,
+            introspected=bool(connection.introspection_endpoint),
         )
 
 
@@ -57,6 +60,8 @@ class Plan:
     due: datetime | None
     """None: nothing happens by itself. What nothing can renew is due at its end, to be found run out."""
     priority: Priority = Priority.SCHEDULED
+    introspect: bool = False
+    """Whether the provider is to be asked for the end, once the token is stored."""
 
 
 def plan(
@@ -74,12 +79,12 @@ def plan(
     `learned` is the shortest age in seconds at which its API refused one. Guesses are made only for a
     token that can be renewed: of any other, a wrong guess would end it before its time.
     """
-    seconds, rung = _known(timing, _usable(lifetime), rung, renewable, learned)
-    if seconds is None:
-        return replace(schedule(settings, timing, None, received_at, renewable), rung=LifetimeRung.UNKNOWN)
+    said = _usable(lifetime)
+    seconds, rung = _known(timing, said, rung, renewable, learned)
     longest = _usable(timing.longest_lifetime) or LONGEST_LIFETIME
-    expires_at = received_at + timedelta(seconds=min(seconds, longest))
-    return replace(schedule(settings, timing, expires_at, received_at, renewable), rung=rung)
+    expires_at = None if seconds is None else received_at + timedelta(seconds=min(seconds, longest))
+    scheduled = schedule(settings, timing, expires_at, received_at, renewable)
+    return replace(scheduled, rung=rung, introspect=timing.introspected and said is None)
 
 
 def schedule(

@@ -28,6 +28,7 @@ import config
 import logs
 from services.resources import Resources
 from workers import jobs, queue
+from workers.asking import Asking
 from workers.process import DATABASE_AWAY, Pulse, stop_on_signals
 
 log = logs.get(__name__)
@@ -47,7 +48,7 @@ def main(resources: Resources, stop: threading.Event | None = None) -> None:
     stop = stop or stop_on_signals()
     logging.getLogger("rq.worker").setLevel(logging.WARNING)
     wait = FIRST_WAIT
-    with Pulse(resources, "worker") as pulse:
+    with Pulse(resources, "worker") as pulse, Asking(resources, stop):
         while not stop.is_set():
             started = time.monotonic()
             try:
