@@ -19,8 +19,16 @@ help: ## this list
 run: prepare ## set everything up and serve the portal until Ctrl-C
 	@exec $(BIN)/python -m runner
 
+# What starts whole installations or browsers needs the machine for itself; everything else runs on two cores at once.
+ALONE := tests/journeys tests/workers tests/real_servers tests/faults tests/bench tests/test_runner.py
+
 test: prepare-tests ## set everything up and run the tests (ARGS="tests/models -x" for some of them)
+ifeq ($(strip $(ARGS)),)
+	@$(BIN)/python -m pytest -n 2 $(addprefix --ignore=,$(ALONE)); first=$$?; [ $$first -lt 2 ] || exit $$first; \
+	$(BIN)/python -m pytest $(wildcard $(ALONE)) && exit $$first
+else
 	@exec $(BIN)/python -m pytest $(ARGS)
+endif
 
 check: export CI = true
 check: prepare-tests ## what CI runs: format, lint, types, tests
