@@ -19,6 +19,7 @@ from blueprints.audit import routes as audit
 from blueprints.auth import routes as auth
 from blueprints.authorization import routes as authorization
 from blueprints.cards import routes as cards
+from blueprints.connections import kept
 from blueprints.connections import routes as connections
 from blueprints.health import routes as health
 from blueprints.members import routes as members
@@ -57,7 +58,7 @@ def build(settings: config.Settings, resources: Resources) -> Flask:
     guards.init_app(app)
     errors.init_app(app)
     pages.init_app(app)
-    own = (audit, auth, authorization, cards, connections, health, members, operations, preview, settings_pages)
+    own = (audit, auth, authorization, cards, connections, kept, health, members, operations, preview, settings_pages)
     for routes in own:
         app.register_blueprint(routes.blueprint)
     csrf.exempt(authorization.callback)

@@ -7,7 +7,7 @@ from typing import Any
 
 from wtforms import BooleanField, Form, SelectField
 
-SKIPPED = frozenset({"version", "csrf_token"})
+SKIPPED = frozenset({"version", "csrf_token", "keep_old_secret"})
 
 
 @dataclass(frozen=True)

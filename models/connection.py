@@ -57,6 +57,11 @@ _SHOWN = {
 SHOWN_STATES = tuple(dict.fromkeys(_SHOWN.values()))
 
 
+def client_of(grant_type: GrantType, client_id: str) -> str:
+    """What a grant belongs to, as `Connection.client` has it."""
+    return f"{grant_type.value}:{client_id}"
+
+
 class Connection(Record, Sealing, table=True):
     """A client registration (RFC 6749 §2), the words for its fields taken from RFC 6749, 7591, 8414."""
 
@@ -151,12 +156,18 @@ class Connection(Record, Sealing, table=True):
     @property
     def client(self) -> str:
         """What a grant belongs to: flow and client id."""
-        return f"{self.grant_type.value}:{self.client_id}"
+        return client_of(self.grant_type, self.client_id)
 
     @property
     def has_strange_grant(self) -> bool:
         """Whether the grant that is kept was given to another client or flow; it rests until that one returns."""
         return bool(self.authorized_client) and self.authorized_client != self.client
+
+    @property
+    def awaits_replay(self) -> bool:
+        """Whether nothing is sent until somebody has looked at a kept reply: the only valid token may be in it."""
+        stands = self.paused_from or self.state
+        return stands is ConnectionState.MISCONFIGURED and self.failure_class is FailureClass.REPLY_UNUSABLE
 
     def fingerprint(self) -> str:
         """SHA-256 over everything an authorization depends on; no secret is part of it."""

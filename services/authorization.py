@@ -109,7 +109,7 @@ def _ready(resources: Resources, session: Session, connection: Connection) -> Re
         except outbound.OutboundFailure as problem:
             raise _unready(f"{label} cannot be used. {problem}") from None
     try:
-        return connection.registration(client_secrets.read(session, connection))
+        return client_secrets.registration(session, connection, tokens.current_token(session, connection))
     except Undecryptable as problem:
         raise _unready(problem.sentence) from None
 

@@ -13,6 +13,8 @@ from sqlmodel import Session, col, func, select
 
 import outbound
 from models import Connection
+from oauth import expressions
+from oauth.fields import MAPPABLE, TOKENS
 from oauth.grants import GRANTS, PROTECTED_PARAMS
 from oauth.vocabulary import ClientAuthMethod, GrantType
 
@@ -46,11 +48,15 @@ class Configuration:
     pkce: bool = True
     authorization_params: Mapping[str, str] = field(default_factory=dict)
     token_params: Mapping[str, str] = field(default_factory=dict)
+    reply_mapping: Mapping[str, str] = field(default_factory=dict)
+    keep_old_secret: bool = False
+    """Whether the client secret that worked last stays beside a new one."""
 
     def columns(self) -> dict[str, Any]:
         """Column values of a `Connection`, the secret left out."""
         values = dict(self.__dict__)
-        del values["client_secret"]
+        del values["client_secret"], values["keep_old_secret"]
+        values["reply_mapping"] = dict(self.reply_mapping)
         values["name"] = " ".join(self.name.split())
         values["authorization_params"] = dict(self.authorization_params)
         values["token_params"] = dict(self.token_params)
@@ -79,7 +85,7 @@ def problems(
     found |= _issuer(typed.issuer)
     for name in ("authorization_params", "token_params"):
         found |= _params(name, getattr(typed, name))
-    return found
+    return found | _mapping(typed.reply_mapping)
 
 
 def _name(session: Session, workspace_id: uuid.UUID, name: str, existing: Connection | None) -> dict[str, str]:
@@ -138,6 +144,19 @@ def _issuer(value: str) -> dict[str, str]:
     if value and (not value.startswith(("https://", "http://localhost", "http://127.0.0.1")) or "?" in value):
         return {"issuer": "Issuer is an address starting with https://, exactly as the provider publishes it."}
     return _text("issuer", "Issuer", value)
+
+
+def _mapping(mapping: Mapping[str, str]) -> dict[str, str]:
+    """What is wrong with a reply mapping. A token is pointed at, never written down: this is no place for secrets."""
+    for name, expression in mapping.items():
+        if name not in MAPPABLE:
+            return {"reply_mapping": f"Before the equals sign goes one of: {', '.join(MAPPABLE)}."}
+        words = expressions.problem(expression)
+        if words:
+            return {"reply_mapping": f"{name}: {words}"}
+        if name in TOKENS and expressions.find(expression, None) is not None:
+            return {"reply_mapping": f"{name}: say where in the reply it stands, and not what it is."}
+    return {}
 
 
 def _params(name: str, params: Mapping[str, str]) -> dict[str, str]:

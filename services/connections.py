@@ -12,7 +12,7 @@ from models import AuthorizationAttempt, Card, Connection, ConnectionState, Toke
 from models.types import utc_now
 from oauth.grants import GRANTS
 from oauth.vocabulary import ClientAuthMethod
-from services import attempts, audit, client_secrets, edits, grants, tokens
+from services import attempts, audit, client_secrets, edits, grants, kept_replies, tokens
 from services.audit import Actor
 from services.configuration import Configuration, problems
 from services.errors import InvalidInput, NotFound, Stale
@@ -101,7 +101,7 @@ def apply(
     if connection.version != version:
         raise Stale(connection)
     token = tokens.current_token(session, connection)
-    moved = _moved(connection, typed)
+    moved, agreed_to = _moved(connection, typed), connection.fingerprint()
     connection.sqlmodel_update({name: typed.columns()[name] for name in changed})
     connection.version += 1
     connection.updated_at = utc_now()
@@ -111,10 +111,14 @@ def apply(
         audit.record(session, actor, "connection.host_changed", connection, connection.name, field=moved)
     if typed.token_endpoint_auth_method is ClientAuthMethod.NONE:
         client_secrets.drop(session, connection)
+    if connection.fingerprint() != agreed_to:
+        kept_replies.erase_consents(session, connection.id)
+    kept = client_secrets.to_keep(session, connection, token) if typed.keep_old_secret and typed.client_secret else None
     if typed.client_secret is not None:
-        client_secrets.put(session, actor, connection, typed.client_secret)
+        client_secrets.put(session, actor, connection, typed.client_secret, keep=kept)
+    token.client_secret_id = kept or token.client_secret_id
     token.provider_host = outbound.origin(connection.token_endpoint)
-    token.auth_method = None if changed or typed.client_secret else token.auth_method
+    token.auth_method = None if changed or (typed.client_secret and not kept) else token.auth_method
     grants.after_change(session, connection, token)
     session.add_all((connection, token))
     audit.record(session, actor, "connection.configured", connection, connection.name, changed=changed)
@@ -133,6 +137,15 @@ def disconnect(resources: Resources, actor: Actor, connection_id: uuid.UUID) -> 
         audit.record(session, actor, "connection.disconnected", connection, connection.name)
         session.commit()
     return grants.revoke(resources, goodbye)
+
+
+def remove_secret(resources: Resources, actor: Actor, connection_id: uuid.UUID, secret_id: uuid.UUID) -> None:
+    """Remove one of two client secrets. Raises Refused for the one that is needed, NotFound."""
+    with resources.database.session(writing=True) as session:
+        connection = _locked(session, connection_id)
+        token = tokens.current_token(session, connection)
+        client_secrets.remove(session, actor, connection, token, secret_id)
+        session.commit()
 
 
 def delete(resources: Resources, actor: Actor, connection_id: uuid.UUID) -> str:

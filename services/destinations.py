@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 from sqlmodel import Session, col, select
 
 import outbound
@@ -57,7 +59,9 @@ def new_host_problem(session: Session, connection: Connection, hook_url: str, ty
         return {}
     if typed.client_secret is None:
         return {"client_secret": NEW_HOST.format(host=host)}
-    if not client_secrets.matches(session, connection, typed.client_secret):
+    known = client_secrets.match(session, connection, typed.client_secret)
+    vouching = _vouching(session, connection)
+    if known is None or (vouching and known.id not in vouching):
         return {"client_secret": OTHER_SECRET.format(host=host)}
     return {}
 
@@ -79,15 +83,14 @@ def settle(session: Session, actor: Actor, connection: Connection) -> None:
         return
     connection.api_hosts = hosts
     token = tokens.current_token(session, connection)
-    if added and grants.kept(token) and not _vouched(session, connection):
+    if added and grants.kept(token) and not _vouching(session, connection):
         grants.forget(session, connection, token)
     session.add(connection)
     if added:
         audit.record(session, actor, "connection.host_added", connection, connection.name, hosts=added)
 
 
-def _vouched(session: Session, connection: Connection) -> bool:
-    secret = client_secrets.row(session, connection)
-    if secret is None or connection.authorized_at is None:
-        return False
-    return secret.set_at <= connection.authorized_at
+def _vouching(session: Session, connection: Connection) -> set[uuid.UUID]:
+    """The secrets that were there when the grant was given: whoever set a later one need not know any of them."""
+    since = connection.authorized_at
+    return {row.id for row in client_secrets.rows(session, connection) if since is not None and row.set_at <= since}

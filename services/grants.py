@@ -11,7 +11,7 @@ from models import Connection, ConnectionState, Priority, Token, keyring_of
 from models.types import Undecryptable, utc_now
 from oauth.session import TokenClient
 from oauth.vocabulary import ClientAuthMethod, OAuthFailure, Registration
-from services import client_secrets, states, tokens
+from services import client_secrets, kept_replies, states, tokens
 from services.resources import Resources
 
 NOTHING_KEPT = "There were no tokens to take away."
@@ -35,11 +35,13 @@ def forget(session: Session, connection: Connection, token: Token) -> None:
     token.access_token_sealed = token.refresh_token_sealed = None
     token.received_at = token.expires_at = token.next_refresh_at = token.lifetime_rung = None
     token.scope, token.token_type, token.failures = None, "", 0
-    token.priority = Priority.SCHEDULED
+    token.learned_lifetime, token.introspection_due, token.introspection_problem = None, False, ""
+    token.priority, token.held = Priority.SCHEDULED, False
     states.release(token)
     connection.authorized_at = connection.authorized_by = None
     connection.authorized_client = connection.authorized_fingerprint = ""
-    connection.state = ConnectionState.CONFIGURED
+    connection.state, connection.paused_from = ConnectionState.CONFIGURED, None
+    kept_replies.erase(session, connection.id)
     session.add_all((connection, token))
 
 
@@ -58,22 +60,28 @@ def after_change(session: Session, connection: Connection, token: Token) -> None
 
     A connection that was stopped by its configuration is tried again at once, without new consent.
     """
-    stopped = connection.state is ConnectionState.MISCONFIGURED
-    if connection.state is ConnectionState.REAUTH_REQUIRED:
+    stands = connection.paused_from or connection.state
+    stopped = stands is ConnectionState.MISCONFIGURED
+    if stands is ConnectionState.REAUTH_REQUIRED:
         return  # and why stays on the page: no edit brings an ended authorization back
+    if connection.awaits_replay and usable(connection, token) and kept_replies.of(session, connection, token):
+        return  # the kept reply is used first, or given up: the old refresh token is probably spent
     connection.clear_failure()
     if not usable(connection, token):
         token.next_refresh_at = None
-        connection.state = ConnectionState.CONFIGURED
+        connection.state, connection.paused_from = ConnectionState.CONFIGURED, None
         return
-    resting = connection.state in (ConnectionState.DRAFT, ConnectionState.CONFIGURED)
+    resting = stands in (ConnectionState.DRAFT, ConnectionState.CONFIGURED)
     if not (stopped or resting):
         return
     now = utc_now()
     token.failures = 0
+    next_state = ConnectionState.ACTIVE if token.is_valid(now) else ConnectionState.EXPIRED_RETRYING
+    if connection.state is ConnectionState.PAUSED:
+        connection.paused_from = next_state
+        return
     token.next_refresh_at = now if states.renewable(connection, token) else None
-    alive = token.is_valid(now)
-    connection.state = ConnectionState.ACTIVE if alive else ConnectionState.EXPIRED_RETRYING
+    connection.state = next_state
 
 
 def goodbye(session: Session, connection: Connection) -> Goodbye | str:
@@ -87,13 +95,13 @@ def goodbye(session: Session, connection: Connection) -> Goodbye | str:
     try:
         refresh_token = token.unseal("refresh_token", keyring)
         value = refresh_token or token.unseal("access_token", keyring)
-        secret = client_secrets.read(session, connection)
+        registration = client_secrets.registration(session, connection, token)
     except Undecryptable:
         return NOT_TOLD
     if value is None:
         return NOT_TOLD
     hint = "refresh_token" if refresh_token else "access_token"
-    return Goodbye(connection.registration(secret), value, hint, token.auth_method)
+    return Goodbye(registration, value, hint, token.auth_method)
 
 
 def revoke(resources: Resources, words: Goodbye | str) -> str:

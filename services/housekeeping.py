@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, CursorResult, delete, func, or_
-from sqlmodel import Session, SQLModel, col, select
+from sqlalchemy import ColumnElement, CursorResult, delete, or_
+from sqlmodel import Session, SQLModel, col
 
 from config import Settings
 from models import (
@@ -13,12 +13,11 @@ from models import (
     BulkRefresh,
     CardPreview,
     Heartbeat,
-    Outcome,
-    Refresh,
     SingleUseLink,
     UserSession,
 )
 from models.types import utc_now
+from services.kept_replies import erase_old
 
 REMEMBERED = timedelta(days=1)
 """How long what is over, an attempt, a link, a process, can still be told from what never was."""
@@ -62,17 +61,11 @@ def bulk_refreshes(session: Session, _settings: Settings) -> int:
     return _sweep(session, BulkRefresh, col(BulkRefresh.created_at) < utc_now() - BULKS)
 
 
-def journal(session: Session, settings: Settings) -> int:
-    """Drop closed rows of the refresh journal that nobody needs. Commits; returns how many.
-
-    Kept: the last rows of each connection, and failures for their days.
-    """
-    place = func.row_number().over(partition_by=col(Refresh.connection_id), order_by=col(Refresh.sent_at).desc())
-    ranked = select(Refresh.id, place.label("place")).where(col(Refresh.closed_at).is_not(None)).subquery()
-    old = select(ranked.c.id).where(ranked.c.place > settings.journal_keep)
-    oldest_failure = utc_now() - timedelta(days=settings.journal_failures_days)
-    failed = col(Refresh.outcome).in_((Outcome.FAILED, Outcome.UNKNOWN)) & (col(Refresh.sent_at) > oldest_failure)
-    return _sweep(session, Refresh, col(Refresh.id).in_(old) & ~failed)
+def kept_replies(session: Session, settings: Settings) -> int:
+    """Erase replies that nobody could use and nobody wanted. Commits; returns how many."""
+    gone = erase_old(session, settings)
+    session.commit()
+    return gone
 
 
 def heartbeats(session: Session, _settings: Settings) -> int:

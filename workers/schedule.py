@@ -17,7 +17,7 @@ from sqlmodel import Session
 import logs
 from config import Settings
 from models.types import utc_now
-from services import housekeeping, leases, tokens
+from services import housekeeping, journal, leases, tokens
 from services.resources import Resources
 from workers import queue
 from workers.jobs import Stopping
@@ -28,6 +28,8 @@ log = logs.get(__name__)
 UNANSWERED_TICKS = 10
 """Something due for so many ticks has been rung for in vain."""
 MINUTE, HOUR = 60.0, 3600.0
+SWEEPS_APART = 5.0
+"""Seconds between two short sweeps of the journal: a long one would keep the clock from ticking."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ CHORES = (
     Chore("single-use links", HOUR, housekeeping.links),
     Chore("sessions", HOUR, housekeeping.sessions),
     Chore("bulk refreshes", HOUR, housekeeping.bulk_refreshes),
-    Chore("refresh history", HOUR, housekeeping.journal),
+    Chore("refresh history", SWEEPS_APART, journal.Sweeper().sweep),
+    Chore("kept replies", HOUR, housekeeping.kept_replies),
     Chore("heartbeats", HOUR, housekeeping.heartbeats),
 )
 

@@ -14,6 +14,11 @@ SENTENCES = {
     "connection.created": "made the connection {name}",
     "connection.configured": "saved the connection {name}{changed}",
     "connection.secret_set": "set the client secret of {name}",
+    "connection.secret_added": "set a new client secret of {name} and kept the old one",
+    "connection.secret_worked": "used another client secret of {name} than before, and it worked",
+    "connection.secret_removed": "removed a client secret of {name}",
+    "connection.reply_used": "used a reply of {name} that could not be read before",
+    "connection.reply_given_up": "gave up a reply of {name} that could not be read",
     "connection.host_added": "let the token of {name} be sent to {hosts}",
     "connection.host_changed": "moved the {field} of {name} to another host; its secret and authorization were dropped",
     "connection.authorize_started": "pressed Authorize on {name}",
@@ -21,6 +26,8 @@ SENTENCES = {
     "connection.authorization_failed": "could not authorize {name}",
     "connection.state_changed": "{name} went from {from} to {to}",
     "connection.refresh_requested": "asked for a refresh of {name}",
+    "bulk.requested": "asked for a refresh of {number} connections at once",
+    "bulk.cancelled": "cancelled a refresh of many connections, as far as nothing had been sent",
     "connection.disconnected": "disconnected {name}",
     "connection.deleted": "deleted the connection {name}",
     "member.added": "added {email} as {role}",
@@ -38,7 +45,13 @@ SENTENCES = {
     "workspace.created": "made the workspace {name}",
     "workspace.saved": "saved the workspace's settings{changed}",
 }
-ICONS = {"card": "layout-cards", "connection": "plug-connected", "member": "users", "workspace": "building"}
+ICONS = {
+    "bulk": "refresh",
+    "card": "layout-cards",
+    "connection": "plug-connected",
+    "member": "users",
+    "workspace": "building",
+}
 
 
 class _Values(dict[str, str]):

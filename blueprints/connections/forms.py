@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlmodel import Session
@@ -13,9 +14,10 @@ from wtforms.validators import ValidationError
 from blueprints.forms import VersionedForm
 from blueprints.secret_field import SecretField
 from models import Connection
+from oauth.fields import MAPPABLE
 from oauth.grants import GRANTS
 from oauth.vocabulary import ClientAuthMethod, GrantType
-from services import client_secrets
+from services import client_secrets, grants, tokens
 from services.configuration import Configuration
 
 PREFIX = "connection-"
@@ -26,6 +28,10 @@ AUTH_METHODS = {
     ClientAuthMethod.POST.value: "In the body",
     ClientAuthMethod.NONE.value: "None: a public client without a secret",
 }
+MAPPED = (
+    "Where the provider's token reply keeps a field that is not found by itself: one line each, as in "
+    f"access_token=data.token. Fields: {', '.join(MAPPABLE)}. What follows the equals sign is a JMESPath."
+)
 ADVANCED = (
     "token_endpoint_auth_method",
     "pkce",
@@ -34,6 +40,7 @@ ADVANCED = (
     "token_params",
     "issuer",
     "revocation_endpoint",
+    "reply_mapping",
 )
 
 
@@ -86,6 +93,18 @@ class ConnectionForm(VersionedForm):
     revocation_endpoint = StringField(
         "Revocation Endpoint", description="Told when the connection is disconnected or deleted."
     )
+
+    reply_mapping = ParamsField("Reply mapping", description=MAPPED)
+    keep_old_secret = BooleanField(
+        "Keep the old client secret until a new one has worked",
+        description="Cardkey then tries both, the one that worked last first. Switch it off if the old one leaked.",
+    )
+
+    secrets: Sequence[client_secrets.Shown] = ()
+    """What is stored already, the newest first."""
+    may_keep_secret = False
+    """Whether there is a secret, and a grant that depends on it."""
+    stored_id: uuid.UUID | None = None
 
     def flow_label(self) -> str:
         """The flow's name on the screen."""
@@ -153,6 +172,8 @@ class ConnectionForm(VersionedForm):
             pkce=bool(self.pkce.data),
             authorization_params=self.authorization_params.params,
             token_params=self.token_params.params,
+            reply_mapping=self.reply_mapping.params,
+            keep_old_secret=bool(self.keep_old_secret.data),
         )
 
 
@@ -193,7 +214,9 @@ def typed_form(formdata: MultiDict[str, str], session: Session, stored: Connecti
 def stored_form(session: Session, stored: Connection) -> ConnectionForm:
     """The form of a stored connection."""
     form = FORMS[stored.grant_type](formdata=None, obj=stored, prefix=PREFIX)
-    return _dated(form, session, stored)
+    form = _dated(form, session, stored)
+    form.keep_old_secret.data = form.may_keep_secret
+    return form
 
 
 def empty_form(values: Mapping[str, Any] | None = None) -> ConnectionForm:
@@ -205,7 +228,10 @@ def empty_form(values: Mapping[str, Any] | None = None) -> ConnectionForm:
 
 
 def _dated(form: ConnectionForm, session: Session, stored: Connection | None) -> ConnectionForm:
-    row = client_secrets.row(session, stored) if stored is not None else None
-    form.client_secret.set_at = row.set_at if row else None
+    if stored is not None:
+        token = tokens.current_token(session, stored)
+        form.stored_id, form.secrets = stored.id, client_secrets.shown(session, stored, token)
+        form.may_keep_secret = bool(form.secrets) and grants.kept(token)
+    form.client_secret.set_at = form.secrets[0].set_at if form.secrets else None
     form.grant_type.data = form.grant.value
     return form

@@ -15,7 +15,7 @@ from blueprints.forms import parsed_uuid
 from blueprints.stale import Difference, differences
 from models import Connection, Role
 from models.types import utc_now
-from services import authorization, connections, eligibility, refreshes, states, tokens
+from services import authorization, connections, eligibility, habits, journal, refreshes, replays, states, tokens
 from services.errors import InvalidInput, Stale
 from workers import queue
 
@@ -154,9 +154,12 @@ def editor(connection: Connection | None, form: forms.ConnectionForm, conflict: 
 
 def _around(connection: Connection) -> dict[str, Any]:
     """What stands beside the form of a connection that exists."""
+    token = tokens.current_token(web.db(), connection)
     return {
         "cards": connections.cards_of(web.db(), connection),
-        "refreshes": refreshes.history(web.db(), connection),
+        "kept": replays.shown(web.db(), connection, token) if web.current_role() is Role.ADMIN else [],
+        "refreshes": journal.history(web.db(), connection),
+        "tally": journal.tally(web.db(), connection),
         **authorization_of(connection, url_for("connections.show", connection_id=connection.id)),
         **standing(connection),
     }
@@ -184,6 +187,7 @@ def standing(connection: Connection) -> dict[str, Any]:
         "busy": busy and renewable,
         "next_refresh": token.next_refresh_at if renewable else None,
         "ask_again": OFTEN if busy else round(min(max(until_due + 1, OFTEN), SELDOM)),
+        "habits": habits.words(token.rotation, token.reuse),
         "may_refresh": role is not None and role.includes(Role.OPERATOR) and not eligibility.refusal(connection, token),
     }
 

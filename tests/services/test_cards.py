@@ -30,6 +30,9 @@ OAUTH = dataclasses.replace(
 )
 
 
+UNSTORED = {"client_secret", "keep_old_secret"}
+
+
 @pytest.fixture
 def actor(world):
     return Actor.person(world.alice)
@@ -58,7 +61,7 @@ def using(connection, secret=None):
     """A card's form with an existing connection chosen and its fields unchanged, or its secret typed again."""
     typed = dataclasses.replace(
         CONFIGURATION,
-        **{name: getattr(connection, name) for name in CONFIGURATION.__dict__ if name != "client_secret"},
+        **{name: getattr(connection, name) for name in CONFIGURATION.__dict__ if name not in UNSTORED},
         client_secret=SecretStr(secret) if secret else None,
     )
     return dataclasses.replace(
