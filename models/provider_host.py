@@ -32,6 +32,7 @@ class ProviderHost(Record, table=True):
     failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))
     failure_reason: str = ""
     failed_at: datetime | None = moment()
+    """Since when it is in trouble: the first of those requests."""
     open_until: datetime | None = moment()
     """The breaker: nothing is sent before; then one request tries, and the others follow its success."""
     releasing: bool = False

@@ -73,6 +73,14 @@ def name_candidates(session: Session, row: ProviderHost, now: datetime) -> None:
     _move(session, failing, literal(after, UtcDateTime), held=True)
 
 
+def bring_one(session: Session, now: datetime, host: str) -> None:
+    """Make one of what waits for a host due now, one that has not failed itself if there is one."""
+    waiting = (col(Token.provider_host) == host, col(Token.held), _free(now))
+    for failed in (col(Token.failures) == 0, col(Token.failures) > 0):
+        if _move(session, (*waiting, failed), literal(now, UtcDateTime), held=True, most=1):
+            return
+
+
 def _move(
     session: Session, where: Sequence[Any], due: ColumnElement[datetime], *, held: bool, most: int | None = None
 ) -> int:

@@ -53,7 +53,7 @@ def standing(session: Session, settings: Settings, now: datetime) -> Standing:
     """How the hosts stand: one query on a table that holds only those about which there is something to say."""
     told = (col(ProviderHost.paused_at), col(ProviderHost.open_until), col(ProviderHost.concurrency))
     noteworthy = or_(*(column.is_not(None) for column in told), col(ProviderHost.releasing))
-    query = select(ProviderHost, _limit(settings)).where(noteworthy)
+    query = select(ProviderHost, limit(settings)).where(noteworthy)
     found = session.exec(query.execution_options(populate_existing=True)).all()
     rows = [row for row, _ in found]
     return Standing(
@@ -107,6 +107,14 @@ def note(
             _weigh(session, settings, now, row, failure)
 
 
+def try_now(session: Session, now: datetime, row: ProviderHost) -> None:
+    """Let one request go to a closed host at once. Does not commit."""
+    row.open_until = min(now, row.open_until or now)
+    session.add(row)
+    session.flush()
+    held.bring_one(session, now, row.host)
+
+
 def refusal(session: Session, now: datetime, host: str) -> Paused | OAuthFailure | None:
     """Why no token request may go to a host now; None when one may. For callers who wait for a token."""
     query = select(ProviderHost).where(col(ProviderHost.host).in_((EVERYTHING, host)))
@@ -123,7 +131,7 @@ def refusal(session: Session, now: datetime, host: str) -> Paused | OAuthFailure
 
 def limit_of_token(settings: Settings) -> ColumnElement[int]:
     """Requests in flight at most at the host of a token, for a condition of a statement about tokens."""
-    own = select(_limit(settings)).where(ProviderHost.host == Token.provider_host).correlate(Token)
+    own = select(limit(settings)).where(ProviderHost.host == Token.provider_host).correlate(Token)
     return func.coalesce(own.scalar_subquery(), settings.host_concurrency)
 
 
@@ -142,7 +150,7 @@ def locked(session: Session, host: str) -> ProviderHost:
     return session.exec(query.with_for_update().execution_options(populate_existing=True)).one()
 
 
-def _limit(settings: Settings) -> ColumnElement[int]:
+def limit(settings: Settings) -> ColumnElement[int]:
     """Requests in flight at most. After a time of silence one tries; after a time of slowing down, a few."""
     usual = func.coalesce(col(ProviderHost.concurrency), settings.host_concurrency)
     slower = col(ProviderHost.failure_class) == FailureClass.THROTTLED
@@ -165,7 +173,8 @@ def _weigh(
     probing, slower = row.open_until is not None, failure.failure_class is FailureClass.THROTTLED
     if not probing and slower is not (row.failure_class is FailureClass.THROTTLED):
         row.failures = 0
-    row.failure_class, row.failure_reason, row.failed_at = failure.failure_class, str(failure), now
+    row.failed_at = now if row.failures == 0 or row.failed_at is None else row.failed_at
+    row.failure_class, row.failure_reason = failure.failure_class, str(failure)
     if row.open_until is not None and row.open_until > now:
         return  # it was sent before
     row.failures = row.failures + 1 if probing else min(row.failures + 1, settings.breaker_after)

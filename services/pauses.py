@@ -110,6 +110,17 @@ def resume_host(session: Session, settings: Settings, actor: Actor, host: str) -
     return True
 
 
+def try_now(session: Session, actor: Actor, host: str) -> bool:
+    """Let a request go at once to a host that was found down; whether it was left alone. Commits. Raises NotFound."""
+    row = _host(session, host)
+    if row.paused_at is not None or row.open_until is None:
+        return False
+    hosts.try_now(session, utc_now(), row)
+    audit.record_for(session, actor, "provider.tried", None, host=host)
+    session.commit()
+    return True
+
+
 def limit_host(session: Session, actor: Actor, host: str, limit: int | None) -> None:
     """Set how many requests may be in flight at a host; None: as many as at any. Commits. Raises NotFound."""
     row = _host(session, host)

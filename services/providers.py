@@ -1,0 +1,127 @@
+"""How providers' hosts stand, as operators look at them, and what a pause means for them. Changes nothing."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import case, func
+from sqlmodel import Session, col, select
+
+from config import Settings
+from models import EVERYTHING, ProviderHost, Slot, Token, User
+from oauth.vocabulary import FailureClass
+from services import hosts
+
+
+class Standing(StrEnum):
+    """How a host stands, what needs somebody first."""
+
+    PAUSED = "paused"
+    SILENT = "silent"
+    """Nothing is sent there until it may be tried again."""
+    SLOWED = "slowed"
+    """It asked for fewer requests, and is left alone for a moment."""
+    TRYING = "trying"
+    TROUBLED = "troubled"
+    """The last requests failed, fewer than it takes to leave it alone."""
+    FINE = "fine"
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A host with what an operator wants to know of it. Counts are of what is looked at."""
+
+    host: str
+    connections: int
+    in_flight: int
+    waiting: int
+    """Tokens that wait until it answers."""
+    limit: int
+    row: ProviderHost
+    standing: Standing
+    paused_by: str = ""
+    """Email; empty for the command line."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A pause in force. `host` is `EVERYTHING` for all of them."""
+
+    host: str
+    since: datetime
+    paused_by: str = ""
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether no provider at all is asked."""
+        return self.host == EVERYTHING
+
+
+def listed(session: Session, settings: Settings, now: datetime, workspace_id: uuid.UUID | None) -> list[Provider]:
+    """The hosts of a workspace's connections, or with None of all; those that need somebody first."""
+    counts = _counts(session, now, workspace_id)
+    query = select(ProviderHost, hosts.limit(settings)).where(ProviderHost.host != EVERYTHING)
+    known = {row.host: (row, limit) for row, limit in session.exec(query)}
+    names = _names(session, [row for row, _ in known.values()])
+    shown = set(counts) | (set(known) if workspace_id is None else set())
+    found = []
+    for host in shown:
+        row, limit = known.get(host) or (ProviderHost(host=host), settings.host_concurrency)
+        by = names.get(row.paused_by, "") if row.paused_by else ""
+        found.append(Provider(host, *counts.get(host, (0, 0, 0)), limit, row, _standing(row, now), by))
+    order = list(Standing)
+    return sorted(found, key=lambda one: (order.index(one.standing), -one.connections, one.host))
+
+
+def notices(session: Session, concerned: Collection[str] | None) -> list[Notice]:
+    """The pauses in force for these hosts (None: any), that of everything first."""
+    rows = session.exec(select(ProviderHost).where(col(ProviderHost.paused_at).is_not(None))).all()
+    names = _names(session, rows)
+    found = [
+        Notice(row.host, row.paused_at, names.get(row.paused_by, "") if row.paused_by else "")
+        for row in rows
+        if row.paused_at is not None and (concerned is None or row.host in concerned or row.host == EVERYTHING)
+    ]
+    return sorted(found, key=lambda notice: (not notice.is_for_all, notice.host))
+
+
+def of_workspace(session: Session, workspace_id: uuid.UUID) -> Sequence[str]:
+    """The hosts of a workspace's connections."""
+    return session.exec(select(Token.provider_host).where(Token.workspace_id == workspace_id).distinct()).all()
+
+
+def trouble(session: Session, now: datetime, host: str) -> ProviderHost | None:
+    """The row of a host to which nothing is sent since it was found down; None while it is asked."""
+    row = session.exec(select(ProviderHost).where(ProviderHost.host == host)).first()
+    return row if row is not None and _standing(row, now) in (Standing.SILENT, Standing.TRYING) else None
+
+
+def _counts(session: Session, now: datetime, workspace_id: uuid.UUID | None) -> Mapping[str, tuple[int, int, int]]:
+    """Connections, requests in flight and waiting tokens by host."""
+    in_flight = func.coalesce(func.sum(case((col(Token.lease_until) > now, 1), else_=0)), 0)
+    waiting = func.coalesce(func.sum(case((col(Token.held), 1), else_=0)), 0)
+    query = select(Token.provider_host, func.count(), in_flight, waiting)
+    query = query.where(Token.slot == Slot.CURRENT, Token.provider_host != "").group_by(Token.provider_host)
+    if workspace_id is not None:
+        query = query.where(Token.workspace_id == workspace_id)
+    return {host: (total, sent, held) for host, total, sent, held in session.exec(query)}
+
+
+def _names(session: Session, rows: Collection[ProviderHost]) -> Mapping[uuid.UUID, str]:
+    ids = {row.paused_by for row in rows if row.paused_by is not None}
+    return dict(session.exec(select(User.id, User.email).where(col(User.id).in_(ids))).all()) if ids else {}
+
+
+def _standing(row: ProviderHost, now: datetime) -> Standing:
+    if row.paused_at is not None:
+        return Standing.PAUSED
+    slowed = row.failure_class is FailureClass.THROTTLED
+    if row.open_until is not None and row.open_until > now:
+        return Standing.SLOWED if slowed else Standing.SILENT
+    if row.open_until is not None:
+        return Standing.TRYING
+    return Standing.TROUBLED if row.failures else Standing.FINE
