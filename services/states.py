@@ -5,6 +5,7 @@ Changes rows it is given; sends nothing and commits nothing.
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 
 from sqlmodel import Session, col, select
@@ -13,8 +14,8 @@ from config import Settings
 from models import AuthorizationAttempt, Connection, ConnectionState, Outcome, Priority, Refresh, Token, keyring_of
 from models.types import Undecryptable, utc_now
 from oauth.grants import GRANTS
-from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
-from services import audit, backoff, hosts, timing
+from oauth.vocabulary import FailureClass, OAuthFailure, Rotation, TokenReply
+from services import audit, backoff, hosts, kept_replies, timing
 from services.timing import Plan, Timing
 
 NO_LEASE = ""
@@ -22,6 +23,13 @@ NO_LEASE = ""
 INTERRUPTED = (
     "A refresh was interrupted after it had been sent, and the provider no longer accepts the old refresh token. "
     "Authorize again to go on."
+)
+DEATHS = 3
+"""Processes that died in a row while they refreshed a token: then it is left alone but for one try now and then."""
+QUARANTINED = (
+    "The process that refreshed this connection stopped three times before the outcome was stored, so it is refreshed "
+    "only now and then, and alone. Look in the worker's log for what stopped it, then press Refresh now; if the "
+    "provider no longer accepts the refresh token, authorize again."
 )
 RUN_OUT = "The access token can no longer be used, and the provider gave no refresh token to renew it with."
 ENDED_BY = {
@@ -35,14 +43,17 @@ ENDED_BY = {
 def store(session: Session, settings: Settings, connection: Connection, token: Token, reply: TokenReply) -> None:
     """Keep a new token: next generation, lease released, next refresh planned, connection connected."""
     planned = keep(session, settings, connection, token, reply)
-    token.next_refresh_at, token.priority = planned.due, planned.priority
+    if connection.failure_class is not None:
+        kept_replies.erase_refreshes(session, connection.id)
+    if connection.state is not ConnectionState.PAUSED:
+        token.next_refresh_at, token.priority = planned.due, planned.priority
     connection.clear_failure()
     move(session, connection, ConnectionState.ACTIVE)
 
 
 def keep(session: Session, settings: Settings, connection: Connection, token: Token, reply: TokenReply) -> Plan:
     """Keep a new token and give the lease back; it is planned for nothing yet. Returns what could be planned."""
-    keyring, now = keyring_of(session), utc_now()
+    keyring, now = keyring_of(session), reply.received_at or utc_now()
     token.generation += 1
     token.seal("access_token", reply.access_token, keyring)
     if reply.refresh_token is not None:
@@ -50,6 +61,7 @@ def keep(session: Session, settings: Settings, connection: Connection, token: To
     token.token_type = reply.token_type
     token.scope = reply.scope if reply.scope is not None else token.scope
     token.auth_method = reply.auth_method
+    _note_secret(session, connection, token, reply.client_secret_id)
     planned = timing.plan(
         settings,
         Timing.of(connection),
@@ -60,6 +72,7 @@ def keep(session: Session, settings: Settings, connection: Connection, token: To
         learned=token.learned_lifetime,
     )
     token.received_at, token.expires_at, token.lifetime_rung = now, planned.expires_at, planned.rung
+    token.introspection_due, token.introspection_problem = planned.introspect, ""
     token.failures = token.interruptions = 0
     token.held = False
     token.priority, token.next_refresh_at = Priority.SCHEDULED, None
@@ -72,6 +85,7 @@ def store_new_grant(
 ) -> None:
     """Keep the first token of a new authorization: nothing of the grant before it stays."""
     token.refresh_token_sealed = token.scope = None
+    kept_replies.erase(session, connection.id)
     store(session, settings, connection, token, reply)
 
 
@@ -95,6 +109,8 @@ def fail(session: Session, settings: Settings, connection: Connection, token: To
     token.failures = backoff.count(token.failures, connection.failure_class, failure)
     note_failure(connection, failure)
     ended = ENDED_BY.get(failure.failure_class)
+    if waits_for_a_person(token, failure):
+        ended = ConnectionState.MISCONFIGURED
     if ended is ConnectionState.REAUTH_REQUIRED and interrupted(session, token):
         connection.failure_reason = INTERRUPTED
     if ended is not None:
@@ -109,11 +125,31 @@ def fail(session: Session, settings: Settings, connection: Connection, token: To
         return
     token.next_refresh_at = utc_now() + timedelta(seconds=backoff.wait(settings, token.failures, failure))
     token.held = failure.failure_class in hosts.DOWN
+    if connection.state is ConnectionState.PAUSED:
+        token.next_refresh_at, token.held = None, False
     alive = token.is_valid(utc_now())
     if alive and failure.failure_class is FailureClass.THROTTLED:
         return
     retrying = ConnectionState.DEGRADED if alive else ConnectionState.EXPIRED_RETRYING
     move(session, connection, retrying, failure.failure_class)
+
+
+def waits_for_a_person(token: Token, failure: OAuthFailure) -> bool:
+    """Whether trying again could do harm: the provider acted, and its reply may hold the only valid refresh token.
+
+    Sending the old one again ends the grant with some providers (RFC 9700 §4.14.2). Where refresh tokens are
+    known to stay, or there is none, trying again costs nothing.
+    """
+    spent = token.refresh_token_sealed is not None and token.rotation is not Rotation.NEVER
+    return spent and failure.failure_class is FailureClass.REPLY_UNUSABLE and failure.may_hold_token
+
+
+def _note_secret(session: Session, connection: Connection, token: Token, secret_id: uuid.UUID | None) -> None:
+    """Remember which client secret worked; told in the audit trail when it is another one than before."""
+    before, token.client_secret_id = token.client_secret_id, secret_id
+    if before is not None and secret_id is not None and before != secret_id:
+        with audit.aside(session):
+            audit.record(session, audit.WORKER, "connection.secret_worked", connection, connection.name)
 
 
 def run_out(session: Session, connection: Connection, token: Token, *, refused: bool) -> None:
@@ -125,6 +161,15 @@ def run_out(session: Session, connection: Connection, token: Token, *, refused: 
         return
     note_failure(connection, OAuthFailure("refresh", FailureClass.GRANT_DEAD, RUN_OUT, code="no_refresh_token"))
     move(session, connection, ConnectionState.REAUTH_REQUIRED, FailureClass.GRANT_DEAD)
+
+
+def quarantine(session: Session, settings: Settings, connection: Connection, token: Token) -> None:
+    """Refreshing this token may be what kills the process: the next try is far off, and made apart from others."""
+    release(token)
+    token.priority, token.next_refresh_at = Priority.SCHEDULED, utc_now() + timedelta(seconds=settings.retry_longest)
+    note_failure(connection, OAuthFailure("refresh", FailureClass.UNKNOWN, QUARANTINED, code="process_stopped"))
+    state = ConnectionState.DEGRADED if token.is_valid(utc_now()) else ConnectionState.EXPIRED_RETRYING
+    move(session, connection, state, FailureClass.UNKNOWN)
 
 
 def fail_closed(session: Session, connection: Connection, token: Token, problem: Undecryptable) -> None:
@@ -166,7 +211,13 @@ def failure_of(connection: Connection) -> OAuthFailure | None:
 
 
 def move(session: Session, connection: Connection, state: ConnectionState, why: FailureClass | None = None) -> None:
-    """Change the state, with an audit entry; nothing when it is the state already."""
+    """Change the state, with an audit entry; nothing when it is the state already.
+
+    What is paused stays so, whatever comes of what was under way: it is resumed to that.
+    """
+    if connection.state is ConnectionState.PAUSED:
+        connection.paused_from = state
+        return
     if connection.state is state:
         return
     detail = {"from": connection.state.shown, "to": state.shown}
