@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     """Token requests in flight at one provider host, all processes together."""
     agent_reserve: int = Field(default=2, ge=0)
     """Of these, places kept for cards that wait for a token while much else is due; a quarter at the most."""
+    strict_concurrency: int = Field(default=4, ge=1)
+    """Of those in flight at a host, at most so many whose grant may be lost when a refresh is cut short."""
     drain_time: float = Field(default=60.0, gt=0)
     """How long one drain job goes on before it gives way to the next."""
     retry_first: float = Field(default=30.0, gt=0)
@@ -103,6 +105,8 @@ class Settings(BaseSettings):
     """Closed refreshes kept for each connection."""
     journal_failures_days: int = Field(default=30, ge=1)
     """Days for which failed refreshes are kept."""
+    journal_counts_days: int = Field(default=90, ge=30)
+    """Days for which the number of refreshes of each connection is kept."""
 
     @field_validator("public_url", "rehearsal_url")
     @classmethod

@@ -89,7 +89,7 @@ def with_secrets(connection: Connection, secrets: Sequence[Live]) -> Registratio
     """The registration that tries `secrets` in their order."""
     first, other = (*secrets, None, None)[:2]
     return replace(
-        connection.registration(first.value if first else None),
+        Connection.registration(connection, first.value if first else None),  # a drain has only its columns
         client_secret_id=first.id if first else None,
         other_secret=other.value if other else None,
         other_secret_id=other.id if other else None,

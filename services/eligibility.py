@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime
 
 from sqlmodel import Session
@@ -59,8 +60,13 @@ def withdrawn(session: Session, token: Token) -> bool:
     """
     if token.priority != Priority.MANUAL or token.requested_by is None:
         return False
-    role = members.role_in(session, token.requested_by, token.workspace_id)
+    return may_not_ask(session, token.requested_by, token.workspace_id)
+
+
+def may_not_ask(session: Session, user_id: uuid.UUID, workspace_id: uuid.UUID) -> bool:
+    """Whether a person may not refresh what is a workspace's."""
+    role = members.role_in(session, user_id, workspace_id)
     if role is not None and role.includes(Role.OPERATOR):
         return False
-    person = session.get(User, token.requested_by)
+    person = session.get(User, user_id)
     return person is None or not person.is_owner

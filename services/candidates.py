@@ -1,0 +1,195 @@
+"""Which due tokens may be sent for now: in their order, as their hosts have room, suspects apart. Leases nothing."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement, CompoundSelect, Row, and_, case, func, literal, not_, or_, union_all
+from sqlmodel import Session, col, select
+
+from config import Settings
+from models import Priority, Token
+from models.types import UtcDateTime
+from oauth.vocabulary import Reuse, Rotation
+from services import habits
+from services.hosts import Standing
+
+ROUNDS = 8
+"""Looks at what is due, each without the hosts found full in those before, until there are enough candidates."""
+WIDER = 4
+"""By what a look is wider than what is still wanted, once hosts were found full."""
+SUSPECTS = 16
+"""Requests in flight at most for tokens at whose last refresh a process died; of those of more deaths, one."""
+LOOK_AGAIN_SECONDS = 5.0
+"""How often a process looks at everything that is due, not only from where there was something last time."""
+BEHIND = {Priority.AGENT_FACING: 60.0, Priority.MANUAL: 60.0, Priority.SCHEDULED: 2.0, Priority.KEEP_ALIVE: 2.0}
+"""Seconds by which it looks further back than that: clocks differ, and transactions take a while to be seen."""
+
+
+class Floors:
+    """Where in the index of what is due to begin, as one process remembers it.
+
+    PostgreSQL keeps the entries of rows refreshed long ago while somebody holds a snapshot open, and would read
+    through all of them at each look. What is put below a floor is found within `LOOK_AGAIN_SECONDS`.
+    """
+
+    def __init__(self) -> None:
+        """Begin with a look at everything."""
+        self._found_at = float("-inf")
+        self._floors: dict[Priority, datetime] = {}
+
+    def of(self, session: Session, now: datetime) -> dict[Priority, datetime]:
+        """For each priority a moment before which nothing is due, as far as anybody knew lately; empty for SQLite."""
+        if session.get_bind().dialect.name != "postgresql":
+            return {}
+        if time.monotonic() - self._found_at > LOOK_AGAIN_SECONDS:
+            first = {
+                priority: select(func.min(Token.next_refresh_at)).where(
+                    Token.priority == priority, col(Token.next_refresh_at) <= now
+                )
+                for priority in Priority
+            }
+            found = session.execute(sa.select(*(query.scalar_subquery() for query in first.values()))).one()
+            earliest = zip(first, found, strict=True)
+            self._floors = {
+                priority: min(moment or now, now - timedelta(seconds=BEHIND[priority])) for priority, moment in earliest
+            }
+            self._found_at = time.monotonic()
+        return self._floors
+
+
+@dataclass
+class Room:
+    """What is in flight, all processes together, and how much more may be."""
+
+    settings: Settings
+    standing: Standing
+    reserve: bool = False
+    """Whether places are kept for cards that wait."""
+    at_host: Counter[str] = field(default_factory=Counter)
+    strict: Counter[str] = field(default_factory=Counter)
+    """Of those, at providers where a refresh that is cut short may cost the grant."""
+    suspects: int = 0
+    bad_suspects: int = 0
+
+    @classmethod
+    def left(
+        cls, session: Session, settings: Settings, standing: Standing, now: datetime, *, reserve: bool = False
+    ) -> Room:
+        """Count what is leased."""
+        room = cls(settings, standing, reserve)
+        kinds = (col(Token.provider_host), col(Token.rotation), col(Token.reuse), col(Token.interruptions))
+        query = sa.select(*kinds, func.count()).where(col(Token.lease_until) > now).group_by(*kinds)
+        for host, rotation, reuse, deaths, count in session.execute(query):
+            room.add(host, habits.is_strict(rotation, reuse), deaths, count)
+        return room
+
+    def add(self, host: str, strict: bool, deaths: int, count: int = 1) -> None:
+        """Something more is in flight; `deaths` are those of processes at earlier refreshes of it."""
+        self.at_host[host] += count
+        self.strict[host] += count if strict else 0
+        self.suspects += count if deaths == 1 else 0
+        self.bad_suspects += count if deaths > 1 else 0
+
+    def take(self, host: str, strict: bool, deaths: int) -> bool:
+        """Whether there is room for one more, which is then counted."""
+        if host in self.standing.closed or self.is_full(host) or (strict and self.is_full_for_strict(host)):
+            return False
+        if (deaths == 1 and self.suspects >= SUSPECTS) or (deaths > 1 and self.bad_suspects >= 1):
+            return False
+        self.add(host, strict, deaths)
+        return True
+
+    def take_token(self, token: Token) -> bool:
+        """`take`, for a row."""
+        died = token.interruptions + (token.lease_owner is not None)
+        return self.take(token.provider_host, habits.is_strict(token.rotation, token.reuse), died)
+
+    def is_full(self, host: str) -> bool:
+        """Whether a host has no room."""
+        limit = self.standing.limits.get(host, self.settings.host_concurrency)
+        kept_free = min(self.settings.agent_reserve, limit // 4) if self.reserve else 0
+        return self.at_host[host] >= limit - kept_free
+
+    def is_full_for_strict(self, host: str) -> bool:
+        """Whether a host has no room for what a crash may cost."""
+        return self.strict[host] >= self.settings.strict_concurrency
+
+    def open(self) -> Iterator[ColumnElement[bool]]:
+        """Conditions that leave out what there is no room for, as far as is known by now."""
+        full = {host for host in self.at_host if self.is_full(host)} | self.standing.closed
+        if full:
+            yield col(Token.provider_host).not_in(sorted(full))
+        strict = {host for host in self.strict if self.strict[host] and self.is_full_for_strict(host)} - full
+        if strict:
+            yield not_(and_(_is_strict(), col(Token.provider_host).in_(sorted(strict))))
+        if self.suspects >= SUSPECTS:
+            yield deaths() != 1
+        if self.bad_suspects >= 1:
+            yield deaths() <= 1
+
+
+def choose(session: Session, room: Room, now: datetime, limit: int, floors: Floors | None) -> list[uuid.UUID]:
+    """Ids of up to `limit` due tokens that there is room for, in order of priority and due time."""
+    below = floors.of(session, now) if floors is not None else {}
+    chosen: dict[uuid.UUID, None] = {}
+    window = limit
+    for _ in range(ROUNDS):
+        seen = session.execute(_due(now, list(room.open()), window, below)).all()
+        _take(chosen, sorted(seen, key=lambda row: (row.priority, row.next_refresh_at)), room, limit)
+        if len(chosen) == limit or len(seen) < window:
+            break
+        window = WIDER * limit + len(chosen)
+    return list(chosen)
+
+
+def oldest(session: Session, now: datetime, floors: Floors | None) -> datetime | None:
+    """Since when the longest waiting token has been due; None when nothing is that is not leased."""
+    found = session.execute(_due(now, [], 1, floors.of(session, now) if floors is not None else {})).all()
+    return min((row.next_refresh_at for row in found), default=None)
+
+
+def free(now: datetime) -> ColumnElement[bool]:
+    """Not leased, or by somebody who died."""
+    return or_(col(Token.lease_until).is_(None), col(Token.lease_until) <= now)
+
+
+def deaths() -> ColumnElement[int]:
+    """How often in a row a process died while it refreshed a token: whoever held an expired lease counts as well."""
+    return Token.interruptions + case((col(Token.lease_owner).is_not(None), 1), else_=0)
+
+
+def _take(chosen: dict[uuid.UUID, None], seen: Sequence[Row[Any]], room: Room, limit: int) -> None:
+    for row in seen:
+        if len(chosen) == limit:
+            return
+        if row.id not in chosen and room.take(row.provider_host, habits.is_strict(row.rotation, row.reuse), row.deaths):
+            chosen[row.id] = None
+
+
+def _due(
+    now: datetime, conditions: Sequence[ColumnElement[bool]], limit: int, floors: dict[Priority, datetime]
+) -> CompoundSelect[Any]:
+    """What has been due longest, `limit` of each priority: one stretch of the index for each."""
+    columns: list[Any] = [Token.id, Token.priority, Token.next_refresh_at]
+    columns += [Token.provider_host, Token.rotation, Token.reuse, deaths().label("deaths")]
+    parts = []
+    for priority in Priority:
+        query = sa.select(*columns)
+        query = query.where(col(Token.priority) == priority, col(Token.next_refresh_at) <= now, free(now), *conditions)
+        if priority in floors:
+            query = query.where(col(Token.next_refresh_at) >= literal(floors[priority], UtcDateTime))
+        parts.append(query.order_by(col(Token.next_refresh_at)).limit(limit).subquery())
+    return union_all(*(sa.select(part) for part in parts))
+
+
+def _is_strict() -> ColumnElement[bool]:
+    """`habits.is_strict`, for the database."""
+    return and_(col(Token.rotation) == Rotation.ALWAYS, col(Token.reuse) != Reuse.ACCEPTED)
