@@ -27,6 +27,10 @@ PRINTABLE = re.compile(r"[\x21-\x7e]+")
 LONGEST_CODE = 100
 LONGEST_SCOPE = 8192
 LONGEST_TYPE = 40
+AS_BEARER = (
+    "If the provider's documentation says that it is sent as Bearer all the same, write token_type='Bearer' under "
+    "Reply mapping."
+)
 NO_MAPPING: Mapping[str, str] = {}
 BY_STATUS = {
     400: FailureClass.REQUEST_BAD,
@@ -207,7 +211,7 @@ def _token(answer: _Answer, unit: LifetimeUnit) -> TokenReply:
     # A null is no missing type: it says that there is one and names none (TK-03).
     if not isinstance(kind, str) or kind.strip().lower() not in ("", "bearer"):
         name = f" called {scrub(kind, answer.hidden, LONGEST_TYPE)}" if isinstance(kind, str) else " without a name"
-        words = f"The reply holds a token of a type{name}; only Bearer tokens can be used."
+        words = f"The reply holds a token of a type{name}; only Bearer tokens can be used. {AS_BEARER}"
         raise answer.failure(FailureClass.REPLY_UNUSABLE, words, "token_type")
     refresh = _refresh_token(fields.get("refresh_token"))
     lifetime, rung = ladder(fields, access, answer.received_at, unit)

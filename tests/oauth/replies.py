@@ -1,4 +1,4 @@
-"""Fifty-five replies a token endpoint may give, and what each has to come to."""
+"""Replies a token endpoint may give, and what each has to come to."""
 
 import json
 from dataclasses import dataclass, field
@@ -10,6 +10,8 @@ JSON = {"Content-Type": "application/json"}
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 GOOD = {"access_token": "new-access", "token_type": "Bearer", "expires_in": 3600, "refresh_token": "new-refresh"}
+REST = {name: value for name, value in GOOD.items() if name != "access_token"}
+FORM_BODY = b"access_token=new-access&token_type=bearer&expires_in=3600&refresh_token=new-refresh"
 LEFT_OUT = object()
 
 
@@ -42,6 +44,11 @@ def error(code, **fields):
     return json.dumps({"error": code, **fields}).encode()
 
 
+def numbered(code, number):
+    """An error with a number of the provider's own, which is more exact than its code."""
+    return error(code, error_description=f"AADSTS{number}: Words. Trace ID: 1", error_codes=[number])
+
+
 UNUSABLE = FailureClass.REPLY_UNUSABLE
 SUCCESSES = [
     Case("as the RFC has it", good()),
@@ -71,11 +78,29 @@ SUCCESSES = [
     Case("Latin-1 in a field nobody needs", good()[:-1] + b', "name": "Jos\xe9"}'),
     Case(
         "form-encoded",
-        b"access_token=new-access&token_type=bearer&expires_in=3600&refresh_token=new-refresh",
+        FORM_BODY,
         headers=FORM,
     ),
     Case("JSON called a page", good(), headers=HTML),
     Case("status 201", good(), status=201),
+    Case("form-encoded with text and a byte order mark", b"\xef\xbb\xbf" + FORM_BODY, headers={}),
+    Case("JSON as plain text", good(), headers={"Content-Type": "text/plain"}),
+    Case("refresh token of blanks", good(refresh_token="  "), refresh=None),
+    Case("refresh token an object", good(refresh_token={"value": "x"}), refresh=None),
+    Case("scope dropped", good(scope="")),
+    Case("scope null", good(scope=None)),
+    Case("scope a list", good(scope=["a", "b"])),
+    Case("in data", json.dumps({"status": "success", "data": GOOD}).encode()),
+    Case("in token", json.dumps({"token": GOOD}).encode()),
+    Case("in the person's part", json.dumps({"ok": True, "authed_user": {"id": "U1", **GOOD}}).encode()),
+    Case(
+        "access token outside, the rest inside",
+        json.dumps({"access_token": "new-access", "data": GOOD, **REST}).encode(),
+    ),
+    Case(
+        "in camels", b'{"accessToken":"new-access","refreshToken":"new-refresh","expiresIn":3600,"tokenType":"bearer"}'
+    ),
+    Case("wrapped beside nothing", json.dumps({"access_token": None, "result": GOOD, "data": {"id": 1}}).encode()),
 ]
 FAILURES = [
     Case("no access token", good(access_token=LEFT_OUT), UNUSABLE),
@@ -110,5 +135,51 @@ FAILURES = [
     Case("a page with status 503", b"<h1>Maintenance</h1>", FailureClass.PROVIDER_DOWN, status=503, headers=HTML),
     Case("redirect 302", b"", UNUSABLE, status=302, headers={"Location": "https://other.example/token"}),
     Case("redirect 307", b"", UNUSABLE, status=307, headers={"Location": "https://other.example/token"}),
+    Case("a byte order mark and nothing", b"\xef\xbb\xbf", UNUSABLE),
+    Case("blanks", b" \r\n ", UNUSABLE),
+    Case("single quotes", b"{'access_token': 'new-access'}", UNUSABLE),
+    Case("two objects", good() + good(), UNUSABLE),
+    Case("a list of objects", b"[" + good() + b"]", UNUSABLE),
+    Case("type in words", good(token_type="bearer token"), UNUSABLE),
+    Case("type a number", good(token_type=1), UNUSABLE),
+    Case("a token under another name", b'{"data": {"token": "new-access"}}', UNUSABLE),
+    Case(
+        "two people's tokens",
+        json.dumps({"data": GOOD, "authed_user": {**GOOD, "access_token": "b"}}).encode(),
+        UNUSABLE,
+    ),
+    Case("a token in a wrapper nobody knows", json.dumps({"previous": GOOD}).encode(), UNUSABLE),
+    Case("an error beside a token", json.dumps({**GOOD, "error": "server_error"}).encode(), UNUSABLE),
+    Case("ok false", b'{"ok": false, "error": "invalid_refresh_token"}', FailureClass.GRANT_DEAD),
+    Case("ok false, revoked", b'{"ok": false, "error": "token_revoked"}', FailureClass.GRANT_DEAD),
+    Case("ok false, secret", b'{"ok": false, "error": "bad_client_secret"}', FailureClass.CLIENT_BAD),
+    Case("ok false, busy", b'{"ok": false, "error": "ratelimited"}', FailureClass.THROTTLED),
+    Case("ok false, unwell", b'{"ok": false, "error": "internal_error"}', FailureClass.PROVIDER_DOWN),
+    Case("ok false and nothing", b'{"ok": false}', FailureClass.REQUEST_BAD),
+    Case("a code mistyped, 200", error("bad_verification_code", error_uri="https://x"), FailureClass.GRANT_DEAD),
+    Case("refused client, 200", error("incorrect_client_credentials"), FailureClass.CLIENT_BAD),
+    Case(
+        "denied for being too many",
+        error("Access Denied", error_description="You have made too many requests continuously.", status="failure"),
+        FailureClass.THROTTLED,
+        status=400,
+    ),
+    Case(
+        "asked before its time",
+        error("access_denied", error_description="Rate limit exceeded: access_token not expired"),
+        FailureClass.THROTTLED,
+        status=400,
+    ),
+    Case("idle too long", numbered("invalid_grant", 700082), FailureClass.GRANT_DEAD, status=400),
+    Case("client secret ran out", numbered("invalid_client", 7000222), FailureClass.CLIENT_BAD, status=401),
+    Case("asked in a loop", numbered("invalid_grant", 50196), FailureClass.THROTTLED, status=400),
+    Case("a number nobody knows", numbered("invalid_grant", 999999), FailureClass.GRANT_DEAD, status=400),
+    Case("a passing trouble", numbered("invalid_grant", 90033), FailureClass.PROVIDER_DOWN, status=400),
+    Case("unauthorized_client", error("unauthorized_client"), FailureClass.CLIENT_BAD, status=400),
+    Case("unsupported_grant_type", error("unsupported_grant_type"), FailureClass.REQUEST_BAD, status=400),
+    Case("a code nobody knows", error("out_of_cheese"), FailureClass.REQUEST_BAD, status=400),
+    Case("a code nobody knows, 200", error("out_of_cheese"), FailureClass.REQUEST_BAD),
+    Case("the network wants a sign-in", b"<html>Wi-Fi</html>", FailureClass.PROVIDER_DOWN, status=511, headers=HTML),
+    Case("a dead grant from a server in trouble", error("invalid_grant"), FailureClass.PROVIDER_DOWN, status=503),
 ]
 CASES = SUCCESSES + FAILURES

@@ -46,8 +46,8 @@ def outcome(body, status=200, headers=None):
         return failure
 
 
-def test_there_are_fifty_five_replies_each_with_a_name_of_its_own():
-    assert len(CASES) == len({case.name for case in CASES}) == 55
+def test_there_are_a_hundred_replies_each_with_a_name_of_its_own():
+    assert len(CASES) == len({case.name for case in CASES}) >= 100
 
 
 @pytest.mark.parametrize("case", SUCCESSES, ids=lambda case: case.name)
