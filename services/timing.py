@@ -60,6 +60,8 @@ class Plan:
     due: datetime | None
     """None: nothing happens by itself. What nothing can renew is due at its end, to be found run out."""
     priority: Priority = Priority.SCHEDULED
+    lifetime: float | None = None
+    """Seconds from receipt to `expires_at`."""
     introspect: bool = False
     """Whether the provider is to be asked for the end, once the token is stored."""
 
@@ -81,10 +83,10 @@ def plan(
     """
     said = _usable(lifetime)
     seconds, rung = _known(timing, said, rung, renewable, learned)
-    longest = _usable(timing.longest_lifetime) or LONGEST_LIFETIME
-    expires_at = None if seconds is None else received_at + timedelta(seconds=min(seconds, longest))
+    seconds = None if seconds is None else min(seconds, _usable(timing.longest_lifetime) or LONGEST_LIFETIME)
+    expires_at = None if seconds is None else received_at + timedelta(seconds=seconds)
     scheduled = schedule(settings, timing, expires_at, received_at, renewable)
-    return replace(scheduled, rung=rung, introspect=timing.introspected and said is None)
+    return replace(scheduled, rung=rung, lifetime=seconds, introspect=timing.introspected and said is None)
 
 
 def schedule(
