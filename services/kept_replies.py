@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, CursorResult, or_, update
 from sqlmodel import Session, col, select
 
 from config import Settings
-from models import Connection, Refresh, Token, Trigger
+from models import Connection, Refresh, Slot, Token, Trigger
 from models.types import utc_now
 
 SHOWN = 3
@@ -48,12 +48,18 @@ def erase_consents(session: Session, connection_id: uuid.UUID) -> None:
 
 
 def erase_old(session: Session, settings: Settings) -> int:
-    """Erase what nobody wanted for as long as failures are kept; returns how many."""
-    return _erase(session, col(Refresh.sent_at) < utc_now() - timedelta(days=settings.journal_failures_days))
+    """Erase what nobody wanted for as long as failures are kept, and what a newer token made useless; says how many.
+
+    The latter are erased with the newer token as a rule; an edit in between may have hidden that there are any.
+    """
+    old = col(Refresh.sent_at) < utc_now() - timedelta(days=settings.journal_failures_days)
+    now = select(Token.generation).where(Token.connection_id == Refresh.connection_id, Token.slot == Slot.CURRENT)
+    spent = (col(Refresh.trigger) != Trigger.AUTHORIZE) & (col(Refresh.generation) < now.scalar_subquery())
+    return _erase(session, or_(old, spent))
 
 
 def _erase(session: Session, which: ColumnElement[bool]) -> int:
     statement = update(Refresh).where(which, col(Refresh.raw_reply_sealed).is_not(None)).values(raw_reply_sealed=None)
-    result = session.execute(statement.execution_options(synchronize_session="fetch"))
+    result = session.execute(statement.execution_options(synchronize_session=False))
     assert isinstance(result, CursorResult)
     return result.rowcount
