@@ -24,6 +24,7 @@ from blueprints.connections import routes as connections
 from blueprints.health import routes as health
 from blueprints.members import routes as members
 from blueprints.operations import routes as operations
+from blueprints.pauses import routes as pauses
 from blueprints.preview import routes as preview
 from blueprints.settings import routes as settings_pages
 from models.types import KeyringProblem
@@ -58,8 +59,8 @@ def build(settings: config.Settings, resources: Resources) -> Flask:
     guards.init_app(app)
     errors.init_app(app)
     pages.init_app(app)
-    own = (audit, auth, authorization, cards, connections, kept, health, members, operations, preview, settings_pages)
-    for routes in own:
+    own = (audit, auth, authorization, cards, connections, kept, health, members, operations, pauses, preview)
+    for routes in (*own, settings_pages):
         app.register_blueprint(routes.blueprint)
     csrf.exempt(authorization.callback)
     commands.init_app(app)

@@ -6,7 +6,7 @@ What is under way is waited for: its reply is stored, and the pause stays.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sqlmodel import Session, col, select
@@ -46,13 +46,13 @@ class Done:
     """Why not, in a plain sentence."""
 
 
-def pause(session: Session, actor: Actor, connections: Sequence[Connection]) -> Done:
+def pause(session: Session, actor: Actor, connection_ids: Iterable[uuid.UUID]) -> Done:
     """Pause connections; an authorization under way is withdrawn. Commits one after the other.
 
     The caller has checked the right.
     """
     done = Done()
-    for row_id in sorted(connection.id for connection in connections):
+    for row_id in connection_ids:
         found = _locked(session, row_id)
         if found is None:
             done.refused[row_id] = GONE
@@ -67,10 +67,10 @@ def pause(session: Session, actor: Actor, connections: Sequence[Connection]) -> 
     return done
 
 
-def resume(session: Session, settings: Settings, actor: Actor, connections: Sequence[Connection]) -> Done:
+def resume(session: Session, settings: Settings, actor: Actor, connection_ids: Iterable[uuid.UUID]) -> Done:
     """Let connections go on as before: due when they would have been, at once where that is over. Commits each."""
     done = Done()
-    for row_id in sorted(connection.id for connection in connections):
+    for row_id in connection_ids:
         found = _locked(session, row_id)
         if found is None:
             done.refused[row_id] = GONE
@@ -143,8 +143,9 @@ def _resume(session: Session, settings: Settings, actor: Actor, connection: Conn
     connection.paused_from = None
     if connection.state not in ENDED:
         states.reschedule(settings, connection, token)
-        if connection.state in RETRYING and states.renewable(connection, token):
-            token.next_refresh_at = utc_now()
+        due, now = token.next_refresh_at, utc_now()
+        retried = connection.state in RETRYING and states.renewable(connection, token)
+        token.next_refresh_at = now if retried or (due is not None and due < now) else due
     audit.record(session, actor, "connection.resumed", connection, connection.name, to=connection.state.shown)
 
 

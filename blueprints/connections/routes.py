@@ -10,13 +10,15 @@ from flask_login import login_required
 from werkzeug.wrappers import Response
 
 from blueprints import web
-from blueprints.connections import forms
+from blueprints.connections import forms, lives
 from blueprints.forms import parsed_uuid
+from blueprints.pauses import view
 from blueprints.stale import Difference, differences
 from models import Connection, Role
 from models.types import utc_now
 from services import authorization, connections, eligibility, habits, journal, refreshes, replays, states, tokens
 from services.errors import InvalidInput, Stale
+from services.pauses import NOTHING_TO_PAUSE
 from workers import queue
 
 blueprint = Blueprint("connections", __name__, url_prefix="/connections")
@@ -35,9 +37,9 @@ Page = str | Response | tuple[str, int]
 def index() -> Page:
     """Every connection of the workspace and how it stands."""
     found = connections.of_workspace(web.db(), web.current_workspace().id)
-    rows = [(row, standing(row), connections.cards_of(web.db(), row)) for row in found]
+    rows = [(row, _facts(row), connections.cards_of(web.db(), row)) for row in found]
     may_edit = web.current_role() is Role.ADMIN
-    return render_template("connections/index.html", rows=rows, may_edit=may_edit)
+    return render_template("connections/index.html", rows=rows, may_edit=may_edit, **view.of_lists())
 
 
 @blueprint.get("/new")
@@ -176,6 +178,11 @@ def authorization_of(connection: Connection, return_to: str) -> dict[str, Any]:
 
 def standing(connection: Connection) -> dict[str, Any]:
     """What the status fragment needs."""
+    return {**_facts(connection), **view.of_connection(connection)}
+
+
+def _facts(connection: Connection) -> dict[str, Any]:
+    """How a connection stands by itself."""
     role, now = web.role_in(connection.workspace_id), utc_now()
     token = tokens.current_token(web.db(), connection)
     until_due = (token.next_refresh_at - now).total_seconds() if token.next_refresh_at else SELDOM
@@ -186,8 +193,11 @@ def standing(connection: Connection) -> dict[str, Any]:
         "now": now,
         "busy": busy and renewable,
         "next_refresh": token.next_refresh_at if renewable else None,
+        "why_then": lives.why_then(connection, token) if renewable else "",
+        "lifetime_words": lives.lifetime_words(connection, token),
         "ask_again": OFTEN if busy else round(min(max(until_due + 1, OFTEN), SELDOM)),
         "habits": habits.words(token.rotation, token.reuse),
+        "may_pause": role is not None and role.includes(Role.OPERATOR) and connection.state not in NOTHING_TO_PAUSE,
         "may_refresh": role is not None and role.includes(Role.OPERATOR) and not eligibility.refusal(connection, token),
     }
 
@@ -213,6 +223,7 @@ def _save(connection: Connection | None) -> Page:
             web.actor(),
             workspace_id,
             form.configuration(),
+            settings=web.resources().settings,
             existing=connection,
             version=form.read_version(),
         )

@@ -1,0 +1,1 @@
+"""Pausing and resuming: connections, providers, everything."""
