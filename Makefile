@@ -1,7 +1,7 @@
 # Cardkey's commands; `make help` lists them. Nothing here needs root.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check faults audit lock prepare prepare-tests tools
+.PHONY: help run test check faults bench audit lock prepare prepare-tests tools
 
 # The first of these that is there and new enough; PYTHON=… chooses another.
 ifndef PYTHON
@@ -39,6 +39,9 @@ check: prepare-tests ## what CI runs: format, lint, types, tests
 
 faults: prepare-tests ## break everything that can break, an hour long, and count what is lost (ARGS="--quick", ARGS="--only F2,F7")
 	@exec $(BIN)/python -m bench.faults $(ARGS)
+
+bench: prepare-tests ## measure against plainer ways of doing it, an hour long (ARGS="--quick", ARGS="--only rate,cpu")
+	@exec $(BIN)/python -m bench $(ARGS)
 
 audit: tools ## look up known vulnerabilities in the pinned dependencies (needs the internet)
 	$(TOOLS)/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt

@@ -163,6 +163,13 @@ class PostgreSQL:
         self.stop()
         self.start()
 
+    @property
+    def pid(self) -> int:
+        """Of the server, whose children serve the connections."""
+        pid = self._server.get_pid()
+        assert pid is not None
+        return pid
+
     def start(self) -> None:
         """Start the server with what was stored."""
         self._server.ensure_postgres_running()
@@ -216,9 +223,15 @@ class Valkey(Process):
 class Installation:
     """All parts of one; `settings` are Cardkey's settings by name, as text."""
 
-    def __init__(self, kind: str, settings: Mapping[str, str] | None = None) -> None:
-        """`kind` of database: sqlite or postgresql. Starts Redis and the database, and nothing of Cardkey's."""
+    def __init__(self, kind: str, settings: Mapping[str, str] | None = None, *, disk: str = "") -> None:
+        """`kind` of database: sqlite or postgresql. Starts Redis and the database, and nothing of Cardkey's.
+
+        `disk` is the size of a file system of its own, such as 16m. Raises NotPermitted.
+        """
         self.folder = Path(tempfile.mkdtemp(prefix="cardkey-bench-"))
+        self._mounted = bool(disk)
+        if disk:
+            mount(self.folder, disk)
         self.port = free_port()
         self.database: DatabaseServer = SQLite(self.folder) if kind == "sqlite" else PostgreSQL()
         self.redis = Valkey(self.folder)
@@ -293,6 +306,8 @@ class Installation:
             process.end()
         self.redis.end()
         self.database.close()
+        if self._mounted:
+            subprocess.run(["umount", "--lazy", str(self.folder)], check=False)  # noqa: S607  # wherever the system has it
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Installation:
@@ -300,6 +315,21 @@ class Installation:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+
+class NotPermitted(Exception):
+    """The machine does not let us do what a measurement needs; the message says what."""
+
+
+def mount(folder: Path, size: str) -> None:
+    """A file system of its own at `folder`. Raises NotPermitted."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise NotPermitted("there is no mount command") from None
+    if done.returncode:
+        raise NotPermitted(f"a small file system cannot be mounted: {done.stderr.strip()}")
 
 
 def wait_for(condition: Callable[[], Any], complaint: str, seconds: float = 30.0, pause: float = 0.05) -> Any:
