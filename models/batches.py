@@ -28,16 +28,22 @@ def insert_many(session: Session, model: type[Record], rows: Sequence[Row]) -> N
 
 
 def update_many(
-    session: Session, model: type[Record], rows: Sequence[Row], *, where: Sequence[str] = (), keep: Sequence[str] = ()
+    session: Session,
+    model: type[Record],
+    rows: Sequence[Row],
+    *,
+    where: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    also: str = "",
 ) -> int:
     """Update rows that all name the same columns, found by `id` and by the columns in `where`; how many were found.
 
-    Of the columns in `keep` a None leaves what is stored.
+    Of the columns in `keep` a None leaves what is stored. `also` is SQL of ours that changes others.
     """
     if not rows:
         return 0
     names, table, connection = tuple(rows[0]), _table(model), session.connection()
-    statement = _update(table, names, ("id", *where), tuple(keep), connection.dialect.name)
+    statement = _update(table, names, ("id", *where), tuple(keep), also, connection.dialect.name)
     return _run(connection, statement, table, names, rows)
 
 
@@ -70,10 +76,12 @@ def _insert(table: Table, names: tuple[str, ...], dialect: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _update(table: Table, names: tuple[str, ...], where: tuple[str, ...], keep: tuple[str, ...], dialect: str) -> str:
+def _update(
+    table: Table, names: tuple[str, ...], where: tuple[str, ...], keep: tuple[str, ...], also: str, dialect: str
+) -> str:
     """Both read the values as `new`; SQLite has UPDATE … FROM since 3.33."""
     news = {name: f"coalesce(new.{name}, {table.name}.{name})" if name in keep else f"new.{name}" for name in names}
-    changes = ", ".join(f"{name} = {news[name]}" for name in names if name not in where)
+    changes = ", ".join([*(f"{name} = {news[name]}" for name in names if name not in where), *filter(None, [also])])
     found = " AND ".join(f"{table.name}.{name} = new.{name}" for name in where)
     if dialect == "postgresql":
         source = f"{_arrays(table, names)} AS new ({', '.join(names)})"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import SecretStr
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, TimeoutError
 from sqlmodel import Field, Session, SQLModel
 
 from models.types import Keyring, Place, UtcDateTime, utc_now
@@ -21,6 +22,13 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 SQLITE_BUSY_SECONDS = 30
+AWAY = (OperationalError, InterfaceError, InternalError, TimeoutError)
+"""Raised while the database cannot be reached, has no room, is locked or cannot be written: trying again may help.
+
+SQLite and psycopg call nearly all of it OperationalError: no connection, a full disk, a lock that is not given, a
+deadlock, a transaction that could not be serialized, a server that stops. PostgreSQL's read-only transactions are an
+InternalError; the last is that of our own pool, when every connection is in use.
+"""
 
 
 class Record(SQLModel):

@@ -14,15 +14,15 @@ from datetime import timedelta
 
 from pydantic import SecretStr
 from sqlalchemy import update
-from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
 from config import Settings
 from models import AttemptOutcome, AuthorizationAttempt, Connection, ConnectionState, Outcome, Refresh, Token, Trigger
 from models.authorization_attempt import CHECKS
+from models.database import AWAY
 from models.types import utc_now
 from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure, Registration, TokenReply
-from services import attempts, edits, findings, settle, states, tokens
+from services import attempts, edits, findings, settle, states
 from services.errors import NotFound
 from services.resources import Resources
 
@@ -98,10 +98,10 @@ def conclude(resources: Resources, exchange: Exchange, result: TokenReply | OAut
                 attempt = _store(session, resources, exchange, result)
                 session.commit()
                 return attempt
-        except OperationalError:
+        except AWAY:
             if time.monotonic() > until:
                 raise
-            time.sleep(tokens.COMMIT_RETRY_SECONDS)
+            time.sleep(settle.RETRY_SECONDS)
 
 
 def _store(

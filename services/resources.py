@@ -10,6 +10,7 @@ from models.database import Database
 from models.types import Keyring
 from outbound import Limits
 from rendering.liquid import Renderer
+from services.candidates import Floors
 from services.slots import Slots
 
 
@@ -23,6 +24,8 @@ class Resources:
     renderer: Renderer
     slots: Slots = field(default_factory=Slots)
     """Who is making how many card calls in this process."""
+    floors: Floors = field(default_factory=Floors)
+    """Where this process begins to look for what is due."""
 
     @classmethod
     def open(cls, settings: Settings) -> Resources:

@@ -2,33 +2,94 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
+import logs
 from config import Settings
 from models import Connection, Outcome, Refresh, Token, Trigger, User, keyring_of
+from models.database import AWAY
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
-from services import audit, edits, habits, hosts, states
-from services.leases import Claim
+from services import audit, edits, habits, hosts, states, successes
+from services.claims import Claim
+from services.resources import Resources
+
+log = logs.get(__name__)
 
 
-def settle(session: Session, settings: Settings, results: Sequence[tuple[Claim, TokenReply | OAuthFailure]]) -> None:
+Result = tuple[Claim, TokenReply | OAuthFailure]
+
+RETRY_SECONDS = 0.25
+
+
+def persist(resources: Resources, results: Sequence[Result]) -> None:
+    """Store results, trying again while the database is away and a lease lasts. Raises what it raises then.
+
+    A reply in hand may hold the only valid refresh token, and it is nowhere but in this process' memory: if the
+    process dies too, or the leases end first, the journal rows stay open, and whoever claims next reads "outcome
+    unknown". What cannot be stored for another reason does not keep the others from being stored.
+    """
+    try:
+        _persist(resources, results)
+    except AWAY:
+        raise
+    except DBAPIError as problem:
+        if len(results) == 1:
+            raise
+        log.warning("results are stored one by one", results=len(results), problem=type(problem.orig).__name__)
+        _one_by_one(resources, results)
+
+
+def _persist(resources: Resources, results: Sequence[Result]) -> None:
+    while results:
+        try:
+            with resources.database.session(writing=True) as session:
+                settle(session, resources.settings, results)
+            return
+        except AWAY:
+            if utc_now() > max(claim.lease_until for claim, _ in results):
+                raise
+            time.sleep(RETRY_SECONDS)
+
+
+def _one_by_one(resources: Resources, results: Sequence[Result]) -> None:
+    problem: DBAPIError | None = None
+    for result in results:
+        try:
+            _persist(resources, [result])
+        except DBAPIError as error:
+            problem = error
+    if problem is not None:
+        raise problem
+
+
+def settle(session: Session, settings: Settings, results: Sequence[Result]) -> None:
     """Settle every result in one commit. A connection deleted meanwhile stays deleted."""
-    for claim, result in results:
-        # Locked in the order in which an edit locks them, the connection first.
-        connection = session.get(
-            Connection, claim.connection_id, with_for_update=edits.WITHOUT_KEY, populate_existing=True
-        )
-        token = session.get(Token, claim.token_id, with_for_update=True, populate_existing=True)
-        if connection is not None and token is not None:
-            _settle_one(session, settings, claim, connection, token, result)
+    try:
+        stored = successes.store(session, settings, results)
+    except successes.Overtaken:
+        session.rollback()
+        stored = set()
+    for claim, result in sorted(results, key=lambda each: each[0].connection_id):
+        if claim.refresh_id not in stored:
+            _settle_with_care(session, settings, claim, result)
     answers = [(claim.host, result if isinstance(result, OAuthFailure) else None) for claim, result in results]
     hosts.note(session, settings, utc_now(), answers)
     session.commit()
+
+
+def _settle_with_care(session: Session, settings: Settings, claim: Claim, result: TokenReply | OAuthFailure) -> None:
+    """Locked in the order in which an edit locks them: the connection first."""
+    connection = session.get(Connection, claim.connection_id, with_for_update=edits.WITHOUT_KEY, populate_existing=True)
+    token = session.get(Token, claim.token_id, with_for_update=True, populate_existing=True)
+    if connection is not None and token is not None:
+        _settle_one(session, settings, claim, connection, token, result)
 
 
 def _settle_one(

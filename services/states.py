@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
+from typing import Any
 
 from sqlmodel import Session, col, select
 
@@ -53,31 +54,53 @@ def store(session: Session, settings: Settings, connection: Connection, token: T
 
 def keep(session: Session, settings: Settings, connection: Connection, token: Token, reply: TokenReply) -> Plan:
     """Keep a new token and give the lease back; it is planned for nothing yet. Returns what could be planned."""
-    keyring, now = keyring_of(session), reply.received_at or utc_now()
+    keyring = keyring_of(session)
     token.generation += 1
     token.seal("access_token", reply.access_token, keyring)
     if reply.refresh_token is not None:
         token.seal("refresh_token", reply.refresh_token, keyring)
-    token.token_type = reply.token_type
     token.scope = reply.scope if reply.scope is not None else token.scope
-    token.auth_method = reply.auth_method
     _note_secret(session, connection, token, reply.client_secret_id)
-    planned = timing.plan(
+    changes, planned = news(
         settings,
         Timing.of(connection),
-        lifetime=reply.lifetime,
-        rung=reply.lifetime_rung,
-        received_at=now,
+        reply,
         renewable=renewable(connection, token),
         learned=token.learned_lifetime,
     )
-    token.received_at, token.expires_at, token.lifetime_rung = now, planned.expires_at, planned.rung
-    token.introspection_due, token.introspection_problem = planned.introspect, ""
-    token.failures = token.interruptions = 0
-    token.held = False
+    token.sqlmodel_update(changes)
     token.priority, token.next_refresh_at = Priority.SCHEDULED, None
     release(token)
     return planned
+
+
+def news(
+    settings: Settings, timing_of: Timing, reply: TokenReply, *, renewable: bool, learned: float | None
+) -> tuple[dict[str, Any], Plan]:
+    """What a reply changes of a token, but for generation, secrets, scope, lease and due time; and the plan."""
+    now = reply.received_at or utc_now()
+    planned = timing.plan(
+        settings,
+        timing_of,
+        lifetime=reply.lifetime,
+        rung=reply.lifetime_rung,
+        received_at=now,
+        renewable=renewable,
+        learned=learned,
+    )
+    changes = {
+        "token_type": reply.token_type,
+        "auth_method": reply.auth_method,
+        "received_at": now,
+        "expires_at": planned.expires_at,
+        "lifetime_rung": planned.rung,
+        "introspection_due": planned.introspect,
+        "introspection_problem": "",
+        "failures": 0,
+        "interruptions": 0,
+        "held": False,
+    }
+    return changes, planned
 
 
 def store_new_grant(

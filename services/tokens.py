@@ -7,34 +7,27 @@ leaves, and the reply is stored by compare-and-swap on `generation`.
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import SecretStr
-from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
 from models import Connection, ConnectionState, Slot, Token, Trigger
 from models.types import Undecryptable, utc_now
-from oauth.grants import GRANTS
-from oauth.session import TokenClient
-from oauth.vocabulary import LifetimeRung, OAuthFailure, TokenReply
-from services import edits, hosts, leases, settle, states, timing
+from oauth.vocabulary import LifetimeRung, OAuthFailure
+from services import drains, edits, hosts, leases, settle, states, timing
 from services.errors import NotFound, Refused
 from services.leases import Claim
 from services.resources import Resources
 from services.timing import Timing
 
 POLL_SECONDS = 0.1
-COMMIT_RETRY_SECONDS = 0.25
 GONE = "This connection no longer exists."
 NO_TOKEN = "This connection has no token of its own. Press Authorize on the connection first."
-
-Result = tuple[Claim, TokenReply | OAuthFailure]
 
 
 @dataclass(frozen=True)
@@ -94,8 +87,8 @@ def refresh(
         if time.monotonic() > deadline:
             raise BeingRefreshed
         time.sleep(POLL_SECONDS)
-    result = resources.http.run(_send(resources, claim))
-    _settle(resources, [result])
+    result = resources.http.run(drains.send(resources, claim))
+    settle.persist(resources, [result])
     if isinstance(result[1], OAuthFailure) and not _overtaken(resources, claim):
         raise result[1]
 
@@ -135,76 +128,7 @@ def drain(
     Once `stopping` says so no request is started; those under way are finished and stored.
     Raises OperationalError while the database is away, after storing what could be stored.
     """
-    until = time.monotonic() + seconds
-    return resources.http.run(_pump(resources, lambda: time.monotonic() < until and not stopping(), limit))
-
-
-async def _pump(resources: Resources, going_on: Callable[[], bool], limit: int) -> int:
-    """Claim while there is room, send concurrently, store whatever has arrived since the last commit.
-
-    A database that goes away, or a mistake of ours, stops the claiming only: what has been sent is still
-    waited for and stored, since its refresh token may be spent.
-    """
-    under_way: set[asyncio.Task[Result]] = set()
-    sent = 0
-    problem: BaseException | None = None
-    while True:
-        room = limit - len(under_way) if problem is None and going_on() else 0
-        try:
-            claims = await asyncio.to_thread(_claim_due, resources, room) if room > 0 else []
-        except OperationalError as error:
-            claims, problem = [], error
-        under_way |= {asyncio.create_task(_send(resources, claim)) for claim in claims}
-        sent += len(claims)
-        if not under_way:
-            break
-        done, under_way = await asyncio.wait(
-            under_way, timeout=resources.settings.tick, return_when=asyncio.FIRST_COMPLETED
-        )
-        problem = next(filter(None, (task.exception() for task in done)), problem)
-        try:
-            answered = [task.result() for task in done if task.exception() is None]
-            await asyncio.to_thread(_settle, resources, answered)
-        except OperationalError as error:
-            problem = error
-    if problem is not None:
-        raise problem
-    return sent
-
-
-def _claim_due(resources: Resources, room: int) -> list[Claim]:
-    with resources.database.session(writing=True) as session:
-        return leases.claim_due(session, resources.settings, room)
-
-
-async def _send(resources: Resources, claim: Claim) -> Result:
-    """The one request of a refresh."""
-    params = GRANTS[claim.registration.grant_type].renewal_params(claim.registration, claim.refresh_token)
-    step = "token request" if claim.trigger is Trigger.AUTHORIZE else "refresh"
-    try:
-        client = TokenClient(
-            resources.http, claim.registration, resources.token_limits, step=step, worked=claim.auth_method
-        )
-        reply = await client.obtain(params)
-    except OAuthFailure as failure:
-        return claim, failure
-    return claim, reply
-
-
-def _settle(resources: Resources, results: Sequence[Result]) -> None:
-    """Store results, trying again while the database is away and the leases last.
-
-    When they end first the journal rows stay open, and whoever claims next reads "outcome unknown".
-    """
-    while results:
-        try:
-            with resources.database.session(writing=True) as session:
-                settle.settle(session, resources.settings, results)
-            return
-        except OperationalError:
-            if utc_now() > min(claim.lease_until for claim, _ in results):
-                raise
-            time.sleep(COMMIT_RETRY_SECONDS)
+    return drains.drain(resources, seconds, limit=limit, stopping=stopping)
 
 
 def _read(resources: Resources, workspace_id: uuid.UUID, connection_id: uuid.UUID) -> tuple[Connection, Token]:

@@ -9,15 +9,14 @@ import threading
 import time
 from types import FrameType, TracebackType
 
-from sqlalchemy.exc import InterfaceError, OperationalError
-
 import logs
+from models import database
 from services import heartbeats
 from services.resources import Resources
 
 log = logs.get(__name__)
 
-DATABASE_AWAY = (OperationalError, InterfaceError)
+DATABASE_AWAY = database.AWAY
 BEAT_SECONDS = 5.0
 PATIENCE_SECONDS = 60.0
 """How much longer than a drain may take a loop may be silent before the process counts as stuck."""

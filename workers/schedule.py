@@ -84,7 +84,7 @@ class Scheduler:
         self._helper.shutdown(wait=True)
 
     def tick(self) -> None:
-        """Ring if something is due, drain if nobody else does, sweep up. Raises OperationalError, InterfaceError."""
+        """Ring if something is due, drain if nobody else does, sweep up. Raises DATABASE_AWAY."""
         self._collect()
         with self._resources.database.session() as session:
             oldest = leases.oldest_due(session)
