@@ -78,7 +78,9 @@ def proofs(registration: Registration, worked: ClientAuthMethod | None) -> Itera
     second = [
         Proof(method, registration.other_secret, registration.other_secret_id) for method in candidates(other, worked)
     ]
-    alike = {worked, ClientAuthMethod.BASIC_RAW} if worked is ClientAuthMethod.BASIC else {worked}
+    alike = {worked}
+    if worked is ClientAuthMethod.BASIC and not _encoding_matters(registration):
+        alike.add(ClientAuthMethod.BASIC_RAW)  # how this provider decodes has not shown yet
     known = first[0].method is worked
     yield from first[:1] if known else first
     yield from (proof for proof in second if not known or proof.method in alike)
