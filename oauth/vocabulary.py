@@ -84,22 +84,6 @@ class LifetimeRung(StrEnum):
     DEFAULT = "default"
     UNKNOWN = "unknown"
 
-    @property
-    def shown(self) -> str:
-        """The rung in plain words."""
-        return _RUNGS[self]
-
-
-_RUNGS = {
-    LifetimeRung.REPLY: "the provider's reply",
-    LifetimeRung.JWT: "the token itself",
-    LifetimeRung.INTROSPECTION: "the provider's introspection",
-    LifetimeRung.LEARNED: "experience with this connection",
-    LifetimeRung.PRESET: "what is known of this provider",
-    LifetimeRung.DEFAULT: "nobody: 55 minutes are assumed",
-    LifetimeRung.UNKNOWN: "nobody",
-}
-
 
 class FailureClass(StrEnum):
     """What kind of failure a token request met; each has one effect."""

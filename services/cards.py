@@ -81,7 +81,7 @@ def save(
         raise InvalidInput(errors)
     card = _row(session, workspace_id, existing, version)
     before = card.connection_id
-    _write(session, card, typed, _connection(session, actor, workspace_id, typed))
+    _write(session, card, typed, _connection(session, resources, actor, workspace_id, typed))
     for affected in {before, card.connection_id} - {None}:
         destinations.settle(session, actor, session.get_one(Connection, affected))
     verb = "card.created" if existing is None else "card.configured"
@@ -161,11 +161,14 @@ def _authorization_header_problem(typed: TypedCard, existing: Card | None, moved
     return {"authorization_header": headers.MOVED} if moved else {}
 
 
-def _connection(session: Session, actor: Actor, workspace_id: uuid.UUID, typed: TypedCard) -> Connection | None:
+def _connection(
+    session: Session, resources: Resources, actor: Actor, workspace_id: uuid.UUID, typed: TypedCard
+) -> Connection | None:
     if typed.authorization is not CardAuthorization.OAUTH or typed.connection is None:
         return None
     chosen, part = _chosen(session, workspace_id, typed), typed.connection
-    return connections.apply(session, actor, workspace_id, part.configuration, chosen, part.version)
+    settings = resources.settings
+    return connections.apply(session, settings, actor, workspace_id, part.configuration, chosen, part.version)
 
 
 def _read_again(session: Session, card: Card) -> Card:

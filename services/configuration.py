@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from models import Connection
 from oauth import expressions
 from oauth.fields import MAPPABLE, TOKENS
 from oauth.grants import GRANTS, PROTECTED_PARAMS
-from oauth.vocabulary import ClientAuthMethod, GrantType
+from oauth.vocabulary import ClientAuthMethod, GrantType, LifetimeUnit
 
 LONGEST_TEXT = 8192
 LONGEST_NAME = 100
@@ -26,7 +26,13 @@ ENDPOINTS = {
     "authorization_endpoint": "Authorization Endpoint",
     "token_endpoint": "Token Endpoint",
     "revocation_endpoint": "Revocation Endpoint",
+    "introspection_endpoint": "Introspection Endpoint",
 }
+LIVES = frozenset(
+    "assumed_lifetime longest_lifetime earliest_refresh idle_limit expires_in_unit introspection_endpoint "
+    "dead_statuses dead_expression".split()
+)
+"""What only says when tokens end: no request for a token changes with it."""
 TEXTS = {"client_id": "Client ID", "scope": "Scope", "audience": "Audience"}
 
 
@@ -49,6 +55,15 @@ class Configuration:
     authorization_params: Mapping[str, str] = field(default_factory=dict)
     token_params: Mapping[str, str] = field(default_factory=dict)
     reply_mapping: Mapping[str, str] = field(default_factory=dict)
+    introspection_endpoint: str = ""
+    expires_in_unit: LifetimeUnit = LifetimeUnit.SECONDS
+    assumed_lifetime: float | None = None
+    """Seconds, as the other times."""
+    longest_lifetime: float | None = None
+    earliest_refresh: float | None = None
+    idle_limit: float | None = None
+    dead_statuses: Sequence[int] = (401,)
+    dead_expression: str = ""
     keep_old_secret: bool = False
     """Whether the client secret that worked last stays beside a new one."""
 
@@ -57,6 +72,7 @@ class Configuration:
         values = dict(self.__dict__)
         del values["client_secret"], values["keep_old_secret"]
         values["reply_mapping"] = dict(self.reply_mapping)
+        values["dead_statuses"] = list(self.dead_statuses)
         values["name"] = " ".join(self.name.split())
         values["authorization_params"] = dict(self.authorization_params)
         values["token_params"] = dict(self.token_params)
@@ -85,7 +101,23 @@ def problems(
     found |= _issuer(typed.issuer)
     for name in ("authorization_params", "token_params"):
         found |= _params(name, getattr(typed, name))
-    return found | _mapping(typed.reply_mapping)
+    return found | _mapping(typed.reply_mapping) | _lives(typed)
+
+
+def _lives(typed: Configuration) -> dict[str, str]:
+    """What is wrong with the lives of tokens as typed: times that cannot all be kept, an expression that is none."""
+    found: dict[str, str] = {}
+    words = expressions.problem(typed.dead_expression) if typed.dead_expression else ""
+    if words:
+        found["dead_expression"] = words
+    earliest, longest, idle = typed.earliest_refresh, typed.longest_lifetime, typed.idle_limit
+    if earliest is not None and longest is not None and earliest >= longest:
+        found["earliest_refresh"] = "This has to be shorter than the longest lifetime, or tokens run out before it."
+    if earliest is not None and idle is not None and earliest > idle / 2 and GRANTS[typed.grant_type].needs_person:
+        found["earliest_refresh"] = (
+            "This may be half at most of the time after which an unused refresh token ends, or it ends before it."
+        )
+    return found
 
 
 def _name(session: Session, workspace_id: uuid.UUID, name: str, existing: Connection | None) -> dict[str, str]:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from sqlmodel import Session, col, select
 
 import outbound
+from config import Settings
 from models import AuthorizationAttempt, Card, Connection, ConnectionState, Token
 from models.types import utc_now
 from oauth.grants import GRANTS
 from oauth.vocabulary import ClientAuthMethod
-from services import attempts, audit, client_secrets, edits, grants, kept_replies, tokens
+from services import attempts, audit, client_secrets, edits, grants, kept_replies, lifetimes, tokens
 from services.audit import Actor
-from services.configuration import Configuration, problems
+from services.configuration import LIVES, Configuration, problems
 from services.errors import InvalidInput, NotFound, Stale
 from services.resources import Resources
 
@@ -26,7 +27,11 @@ ALONE = (
     "In this flow the Client secret alone brings a token for the hosts that cards call, so enter it again: a stored "
     "secret is used only as it was given for."
 )
-DESTINATIONS = {"token_endpoint": "Token Endpoint", "revocation_endpoint": "Revocation Endpoint"}
+DESTINATIONS = {
+    "token_endpoint": "Token Endpoint",
+    "revocation_endpoint": "Revocation Endpoint",
+    "introspection_endpoint": "Introspection Endpoint",
+}
 
 
 def of_workspace(session: Session, workspace_id: uuid.UUID) -> Sequence[Connection]:
@@ -48,6 +53,7 @@ def save(
     workspace_id: uuid.UUID,
     typed: Configuration,
     *,
+    settings: Settings,
     existing: Connection | None = None,
     version: int = 0,
 ) -> Connection:
@@ -57,7 +63,7 @@ def save(
     errors = check(session, policy, workspace_id, typed, existing)
     if errors:
         raise InvalidInput(errors)
-    connection = apply(session, actor, workspace_id, typed, existing, version)
+    connection = apply(session, settings, actor, workspace_id, typed, existing, version)
     session.commit()
     return connection
 
@@ -85,6 +91,7 @@ def check(
 
 def apply(
     session: Session,
+    settings: Settings,
     actor: Actor,
     workspace_id: uuid.UUID,
     typed: Configuration,
@@ -118,8 +125,9 @@ def apply(
         client_secrets.put(session, actor, connection, typed.client_secret, keep=kept)
     token.client_secret_id = kept or token.client_secret_id
     token.provider_host = outbound.origin(connection.token_endpoint)
-    token.auth_method = None if changed or (typed.client_secret and not kept) else token.auth_method
+    token.auth_method = None if set(changed) - LIVES or (typed.client_secret and not kept) else token.auth_method
     grants.after_change(session, connection, token)
+    lifetimes.after_change(settings, connection, token, frozenset(changed))
     session.add_all((connection, token))
     audit.record(session, actor, "connection.configured", connection, connection.name, changed=changed)
     return connection
@@ -190,11 +198,11 @@ def _wait_for_others(session: Session, connection: Connection) -> None:
 
 def _moved(connection: Connection, typed: Configuration) -> str:
     """Name of the field that would send the stored secret or grant to another host; empty if none would."""
-    known = {outbound.origin(connection.token_endpoint), outbound.origin(connection.revocation_endpoint)} - {""}
+    known = {outbound.origin(getattr(connection, name)) for name in DESTINATIONS}
     if outbound.origin(typed.token_endpoint) != outbound.origin(connection.token_endpoint):
         return "token_endpoint"
-    revocation = outbound.origin(typed.revocation_endpoint)
-    return "revocation_endpoint" if revocation and revocation not in known else ""
+    others = (name for name in DESTINATIONS if outbound.origin(getattr(typed, name)) not in {*known, ""})
+    return next(others, "")
 
 
 def _needs_nobody_now(connection: Connection, typed: Configuration) -> bool:

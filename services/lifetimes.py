@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from config import Settings
 from models import Connection, ConnectionState, Priority, Token
 from models.types import utc_now
 from oauth.vocabulary import LifetimeRung
 from services import states, timing
+from services.configuration import LIVES
 from services.timing import Timing
 
 SAID = frozenset({LifetimeRung.REPLY, LifetimeRung.JWT, LifetimeRung.INTROSPECTION})
@@ -17,6 +20,19 @@ def replan(settings: Settings, connection: Connection, token: Token) -> None:
     """Plan a token by what its connection says and experience shows now. What the provider said of it stands."""
     said = token.lifetime_rung in SAID
     plan(settings, connection, token, token.lifetime if said else None, token.lifetime_rung if said else None)
+
+
+def after_change(settings: Settings, connection: Connection, token: Token, changed: Collection[str]) -> None:
+    """What saved settings mean for the token that is stored; `changed` names columns of its connection."""
+    if not LIVES.intersection(changed) or token.access_token_sealed is None:
+        return
+    if "expires_in_unit" in changed and token.lifetime_rung is LifetimeRung.REPLY:
+        plan(settings, connection, token, None, None)  # what was said was misread: a guess until the next reply
+    else:
+        replan(settings, connection, token)
+    if "introspection_endpoint" in changed:
+        token.introspection_due = bool(connection.introspection_endpoint) and token.lifetime_rung not in SAID
+        token.introspection_problem = ""
 
 
 def plan(

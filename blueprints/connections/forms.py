@@ -11,7 +11,7 @@ from werkzeug.datastructures import MultiDict
 from wtforms import BooleanField, SelectField, StringField, TextAreaField
 from wtforms.validators import ValidationError
 
-from blueprints.forms import VersionedForm
+from blueprints.connections.lives import LIVES_LABEL, LivesForm
 from blueprints.secret_field import SecretField
 from models import Connection
 from oauth.fields import MAPPABLE
@@ -68,7 +68,7 @@ class ParamsField(TextAreaField):
             self.params[name.strip()] = value.strip()
 
 
-class ConnectionForm(VersionedForm):
+class ConnectionForm(LivesForm):
     """What both flows ask for; a flow's form says which fields stand where."""
 
     grant: GrantType
@@ -126,26 +126,24 @@ class ConnectionForm(VersionedForm):
         if self.strange_flow:
             raise ValidationError("Choose one of the flows that are offered; there is no other.")
 
-    left_out: tuple[str, ...] = ()
-    """Fields that mean nothing in this flow; what was typed into them travels hidden."""
-
     def hidden_fields(self) -> list[Any]:
         """Fields of the other flow."""
         return [self._fields[name] for name in self.left_out]
 
     def advanced_is_wrong(self) -> bool:
         """Whether something under Advanced has to be corrected, so that it should be open."""
-        return any(field.errors for field in self.advanced_fields())
+        return any(field.errors for field in self.advanced_fields()) or self.lives_are_wrong()
 
     def advanced_in_use(self) -> list[str]:
         """Labels of what differs from the usual under Advanced."""
         usual = (None, "", True, ClientAuthMethod.AUTOMATIC.value)
-        return [field.label.text for field in self.advanced_fields() if field.data not in usual]
+        own = [field.label.text for field in self.advanced_fields() if field.data not in usual]
+        return [*own, *([LIVES_LABEL] if self.lives_in_use() else [])]
 
     @property
     def readable(self) -> bool:
         """Whether `configuration` can be called: every choice is one that was offered."""
-        return not self.token_endpoint_auth_method.errors
+        return not (self.token_endpoint_auth_method.errors or self.expires_in_unit.errors)
 
     def notes(self) -> list[str]:
         """What looks like an accident in something that was kept exactly as typed."""
@@ -174,6 +172,7 @@ class ConnectionForm(VersionedForm):
             token_params=self.token_params.params,
             reply_mapping=self.reply_mapping.params,
             keep_old_secret=bool(self.keep_old_secret.data),
+            **self.lives(),
         )
 
 
@@ -189,7 +188,7 @@ class ClientCredentialsForm(ConnectionForm):
 
     grant = GrantType.CLIENT_CREDENTIALS
     basic = ("client_id", "client_secret", "authorization_endpoint", "token_endpoint", "scope", "audience")
-    left_out = ("pkce", "authorization_params")
+    left_out = ("pkce", "authorization_params", "idle_limit")
 
 
 FORMS: Mapping[GrantType, type[ConnectionForm]] = {

@@ -154,8 +154,8 @@ def change(resources, session, world, actor):
     def change(connection, **fields):
         connection = session.get_one(Connection, connection.id)
         typed, version = changed(connection, **fields), connection.version
-        policy = resources.http.policy
-        return connections.save(session, policy, actor, world.acme.id, typed, existing=connection, version=version)
+        policy, versions = resources.http.policy, {"existing": connection, "version": version}
+        return connections.save(session, policy, actor, world.acme.id, typed, settings=resources.settings, **versions)
 
     return change
 

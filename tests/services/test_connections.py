@@ -35,9 +35,8 @@ def save(resources, session, world, actor):
     def save(existing=None, **changes):
         typed = dataclasses.replace(TYPED, **changes)
         version = existing.version if existing else 0
-        return connections.save(
-            session, resources.http.policy, actor, world.acme.id, typed, existing=existing, version=version
-        )
+        policy, versions = resources.http.policy, {"existing": existing, "version": version}
+        return connections.save(session, policy, actor, world.acme.id, typed, settings=resources.settings, **versions)
 
     return save
 
@@ -134,12 +133,13 @@ def test_a_stale_form_is_refused_and_told_what_stands_now(save, resources, sessi
     saved = save()
     save(existing=saved, scope="theirs")
     typed = dataclasses.replace(TYPED, scope="mine")
+    policy, versions = resources.http.policy, {"existing": saved, "version": 1}
     with pytest.raises(Stale) as raised:
-        connections.save(session, resources.http.policy, actor, world.acme.id, typed, existing=saved, version=1)
+        connections.save(session, policy, actor, world.acme.id, typed, settings=resources.settings, **versions)
     assert raised.value.current.scope == "theirs"
 
 
-@pytest.mark.parametrize("field", ["token_endpoint", "revocation_endpoint"])
+@pytest.mark.parametrize("field", ["token_endpoint", "revocation_endpoint", "introspection_endpoint"])
 def test_a_stored_secret_does_not_follow_an_endpoint_to_another_host(save, session, world, field):
     saved = save()
     connected(session, world, saved)
