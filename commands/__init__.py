@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from commands import database, doctor, keys, people, processes, tokens
+from commands import database, doctor, keys, pausing, people, processes, tokens
 
 
 def init_app(app: Flask) -> None:
@@ -17,6 +17,7 @@ def init_app(app: Flask) -> None:
         processes.worker,
         processes.scheduler,
         tokens.group,
+        pausing.group,
         keys.group,
         doctor.examine,
     ):

@@ -129,12 +129,6 @@ def refusal(session: Session, now: datetime, host: str) -> Paused | OAuthFailure
     return OAuthFailure("refresh", row.failure_class or FailureClass.PROVIDER_DOWN, row.failure_reason)
 
 
-def limit_of_token(settings: Settings) -> ColumnElement[int]:
-    """Requests in flight at most at the host of a token, for a condition of a statement about tokens."""
-    own = select(limit(settings)).where(ProviderHost.host == Token.provider_host).correlate(Token)
-    return func.coalesce(own.scalar_subquery(), settings.host_concurrency)
-
-
 def is_everything_paused(session: Session) -> bool:
     """Whether nothing may be sent to anybody."""
     query = select(ProviderHost.id).where(ProviderHost.host == EVERYTHING, col(ProviderHost.paused_at).is_not(None))

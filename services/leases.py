@@ -12,7 +12,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from config import Settings
-from models import Slot, Token, Trigger
+from models import ConnectionState, Slot, Token, Trigger
 from models.types import utc_now
 from oauth.vocabulary import OAuthFailure
 from services import candidates, claims, eligibility, hosts
@@ -95,6 +95,8 @@ def _claim_one(
     connection = None if token.is_leased(now) else claims.locked_if_idle(session, connection_id)
     if connection is None:
         return Unclaimed.BUSY
+    if connection.state is ConnectionState.PAUSED:
+        return Unclaimed.RESTING
     refusal = hosts.refusal(session, now, token.provider_host)
     if refusal is not None and not (trigger is Trigger.AUTHORIZE and isinstance(refusal, OAuthFailure)):
         return Unclaimed.RESTING
