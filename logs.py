@@ -5,6 +5,7 @@ Knows nothing of what is logged; imports nothing of ours.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
@@ -57,9 +58,15 @@ class Handler(logging.StreamHandler):  # type: ignore[type-arg]  # the class is 
     """Writes to standard error; a record that cannot be written leaves its name only, never its arguments."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the library's name
-        """Say so in one line. The default prints the arguments, which may be secret."""
+        """Say so in one line. The default prints the arguments, which may be secret.
+
+        Where nothing can be written (a full disk, a closed pipe) the line is lost: work goes on without its log.
+        """
         reason = type(sys.exc_info()[1]).__name__
-        self.stream.write(f'{{"event": "a log record could not be written", "logger": "{record.name!a}: {reason}"}}\n')
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.write(
+                f'{{"event": "a log record could not be written", "logger": "{record.name!a}: {reason}"}}\n'
+            )
 
 
 def configure(level: str) -> None:

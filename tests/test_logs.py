@@ -194,6 +194,20 @@ def test_a_record_that_cannot_be_written_leaves_no_argument(lines):
     assert CANARY not in lines()[0]
 
 
+@pytest.mark.parametrize("reason", [OSError(28, "No space left on device"), ValueError("I/O operation on closed file")])
+def test_work_goes_on_while_the_log_cannot_be_written(lines, monkeypatch, reason):
+    def full(_text):
+        raise reason
+
+    without_pytests_own_handlers()
+    with monkeypatch.context() as patch:
+        patch.setattr(logging.getLogger().handlers[0], "stream", stream := io.StringIO())
+        patch.setattr(stream, "write", full, raising=False)
+        logging.getLogger("foreign").warning("lost")
+    logging.getLogger("foreign").warning("written again")
+    assert [json.loads(line)["event"] for line in lines()] == ["written again"]
+
+
 def test_a_circle_and_a_deep_nest_are_cut(lines, log):
     circle = {}
     circle["inside"] = circle
