@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from oauth import expressions
-from oauth.fields import MAPPABLE, MARKS, candidates
+from oauth.fields import MAPPABLE, MARKS, candidates, leaves
 from services.preview_tree import Node
 
 MOST_NODES = 200
@@ -18,7 +18,12 @@ HARMLESS_NAME = re.compile(r"(?i)expir|_in$|_at$|error")
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.]{5,18}(Z|[+-][0-9:]{4,6})?)?")
 LONGEST_NUMBER = 13
 """Digits: as many as milliseconds since 1970 have."""
-MEANT = {"accesstoken": "access_token", "token": "access_token", "refreshtoken": "refresh_token"}
+MEANT = {
+    "accesstoken": "access_token", "bearertoken": "access_token", "oauthtoken": "access_token", "token": "access_token",
+    "refreshtoken": "refresh_token", "renewtoken": "refresh_token", "renewaltoken": "refresh_token",
+}  # fmt: skip
+LENGTHS = frozenset({"expiresin", "expirein", "expires", "ttl", "lifetime", "validfor"})
+"""Names of lengths of time, as of `MEANT` without the marks that differ by taste."""
 
 
 def tree(document: Any) -> Node:
@@ -30,9 +35,15 @@ def suggestions(document: Any) -> list[str]:
     """Lines of a reply mapping that would find what is named like a token."""
     found: dict[str, str] = {}
     for path, name, _value in candidates(document):
-        field = MEANT.get(MARKS.sub("", name).lower())
-        if field and PLAIN_NAME.fullmatch(name) and not expressions.problem(path):
+        field = MEANT.get(_bare(name))
+        if field and not expressions.problem(path):
             found.setdefault(field, path)
+    lengths = (
+        path for path, name, value in leaves(document) if _bare(name) in LENGTHS and isinstance(value, int | str)
+    )
+    length = next(lengths, "")
+    if found and length and not expressions.problem(length):
+        found["expires_in"] = length
     return [f"{field}={found[field]}" for field in MAPPABLE if field in found]
 
 
@@ -62,6 +73,10 @@ class _Budget:
         kind, one, many = ("object", "value", "values") if isinstance(value, dict) else ("array", "entry", "entries")
         text = f"{len(value):,} {one if len(value) == 1 else many}"
         return Node(label, shown, kind, text, tuple(children), len(pairs) - len(children))
+
+
+def _bare(name: str) -> str:
+    return MARKS.sub("", name).lower()
 
 
 def _is_plain(name: str) -> bool:

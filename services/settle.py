@@ -102,7 +102,8 @@ def _settle_one(
 ) -> None:
     journal = session.get_one(Refresh, claim.refresh_id, populate_existing=True)
     journal.closed_at = utc_now()
-    if isinstance(result, OAuthFailure) and (token.lease_owner, connection.version) != (claim.owner, claim.version):
+    changed = (token.lease_owner, connection.version) != (claim.owner, claim.version)
+    if isinstance(result, OAuthFailure) and changed and not _waits_all_the_same(claim, connection, token, result):
         # Whoever holds the lease now will find out by itself, and so will the settings saved meanwhile.
         close_failed(session, journal, result)
         _release_own(token, claim)
@@ -127,6 +128,12 @@ def _settle_one(
     else:
         close_failed(session, journal, result)
         states.fail(session, settings, connection, token, result)
+
+
+def _waits_all_the_same(claim: Claim, connection: Connection, token: Token, failure: OAuthFailure) -> bool:
+    """Whether a reply that may hold the only valid refresh token came while somebody saved: that spends no token."""
+    ours = (token.lease_owner, token.generation, connection.client) == (claim.owner, claim.generation, claim.client)
+    return ours and claim.trigger is not Trigger.AUTHORIZE and states.waits_for_a_person(token, failure)
 
 
 def _learn_habits(

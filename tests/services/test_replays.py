@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 from models import AuditEntry, Connection, ConnectionState, Outcome, Refresh, Trigger
 from models.types import utc_now
 from oauth.vocabulary import ClientAuthMethod, GrantType, OAuthFailure, Rotation
-from services import connections, grants, housekeeping, kept_replies, refreshes, replays, tokens
+from services import connections, grants, housekeeping, kept_replies, refreshes, replays, reply_shapes, tokens
 from services.audit import Actor
 from services.errors import Refused
 
@@ -212,6 +212,19 @@ def test_without_a_refresh_token_nothing_can_be_lost_by_trying_again(world, stub
     assert world.reread(machine).state is ConnectionState.DEGRADED
 
 
+def test_it_waits_although_somebody_saved_while_it_was_on_its_way(world, resources, connection, mend, stub):
+    def answer(_request):
+        mend(name="Another name")
+        return Response(json.dumps(ODD), content_type="application/json")
+
+    stub.expect_request("/token").respond_with_handler(answer)
+    with pytest.raises(OAuthFailure):
+        tokens.refresh(resources, connection.id, Trigger.MANUAL)
+    assert world.reread(connection).awaits_replay
+    assert world.token(connection).next_refresh_at is None
+    assert tokens.drain(resources, 1) == 0
+
+
 def test_giving_up_erases_it_and_tries_the_old_refresh_token_once_more(
     world, resources, connection, refresh, actor, stub
 ):
@@ -290,6 +303,8 @@ def test_what_a_page_shows_of_it_holds_no_value_that_could_be_a_secret(world, se
         assert plain in found, plain
     assert shown.suggestions == ["access_token=data.token", "refresh_token=list[0].refreshToken"]
     assert shown.problem
+    [line] = [text for text in reply_shapes.suggestions(ODD) if text.startswith("expires_in")]
+    assert line == "expires_in=data.ttl"
     assert "new-access" not in repr(shown)
 
 
