@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Sequence
+from datetime import timedelta
 
 import click
 from flask.cli import AppGroup
 from sqlmodel import Session
 
 from commands.console import Report, reporting
+from commands.telling import Telling
 from models import Connection
-from services import overview, refreshes
+from models.types import utc_now
+from services import bulk, overview, refreshes, workspaces
 from services.audit import COMMAND_LINE
 from services.errors import InvalidInput, NotFound, Refused
 from services.overview import Filter, OverviewRow
@@ -29,30 +31,43 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @click.option("--workspace", metavar="NAME", help="Every connection of a workspace.")
 @click.option("--due-within", metavar="TIME", help="Every connection due within 90s, 15m, 1h or 2d.")
 @click.option("--all", "everything", is_flag=True, help="Every connection.")
+@click.option("--no-wait", is_flag=True, help="Return as soon as they are due, before they are refreshed.")
 @reporting
 def refresh(
-    resources: Resources, connection: str | None, workspace: str | None, due_within: str | None, everything: bool
+    resources: Resources,
+    connection: str | None,
+    workspace: str | None,
+    due_within: str | None,
+    everything: bool,
+    no_wait: bool,
 ) -> Report:
-    """Have tokens refreshed now, before everything scheduled; prints how many."""
+    """Have tokens refreshed now, before everything scheduled, and tell how it goes until all are done.
+
+    Ctrl-C ends the telling and nothing else.
+    """
     if sum((connection is not None, workspace is not None, due_within is not None, everything)) != 1:
         raise Refused("Say which: one of --connection ID, --workspace NAME, --due-within TIME, --all.")
-    with resources.database.session(writing=True) as session:
-        chosen = _chosen(session, connection, workspace, due_within)
-        asked = refreshes.refresh_now(session, resources.settings, chosen, None, COMMAND_LINE)
-    has_rung = queue.ring(resources) if asked.marked else True
-    names = {row.id: row.name for row in chosen}
-    lines = [f"{len(asked.marked) + len(asked.joined)} of {len(chosen)} connections are being refreshed."]
-    if asked.joined:
-        lines.append(f"For {len(asked.joined)} of them that had been asked for a moment ago.")
-    lines += [f"{names[connection_id]} is left out. {words}" for connection_id, words in asked.skipped.items()]
-    if not has_rung:
-        lines.append("Redis cannot be reached; the scheduler does it by itself, within seconds.")
-    data = {
-        "refreshed": len(asked.marked),
-        "joined": len(asked.joined),
-        "skipped": {str(connection_id): words for connection_id, words in asked.skipped.items()},
-    }
-    return Report("\n".join(lines), data, ok=len(asked.skipped) < len(chosen) or not chosen)
+    with resources.database.session() as session:
+        wanted = _wanted(session, connection, workspace, due_within)
+    telling = Telling(resources)
+    try:
+        telling.started = bulk.ask(resources, wanted, None, COMMAND_LINE, told=telling.hear)
+        rung = queue.ring(resources)
+        if not no_wait:
+            telling.follow()
+    except KeyboardInterrupt:
+        return telling.interrupted()
+    return telling.ended(rung=rung)
+
+
+@group.command("cancel")
+@click.argument("bulks", nargs=-1, required=True, type=click.UUID, metavar="ID...")
+@reporting
+def cancel(resources: Resources, bulks: tuple[uuid.UUID, ...]) -> Report:
+    """Take back what `refresh` asked for, as far as it was not sent yet."""
+    said = {bulk_id: bulk.cancel(resources, bulk_id, None, COMMAND_LINE) for bulk_id in bulks}
+    data = {str(bulk_id): found.taken_back for bulk_id, found in said.items()}
+    return Report("\n".join(found.words for found in said.values()), {"cancelled": data})
 
 
 @group.command("status")
@@ -60,7 +75,7 @@ def refresh(
 def status(resources: Resources) -> Report:
     """Every connection with its state, its next refresh and its last failure."""
     with resources.database.session() as session:
-        rows = list(_every_row(session))
+        rows = list(overview.every(session, Filter()))
     depth = queue.depth(resources)
     lines = [_line(row) for row in rows]
     lines.append(f"{len(rows)} connections; {'Redis cannot be reached' if depth is None else f'{depth} jobs waiting'}.")
@@ -75,16 +90,15 @@ def seconds(text: str) -> float:
     return float(match[1]) * UNITS[match[2]]
 
 
-def _chosen(
-    session: Session, connection: str | None, workspace: str | None, due_within: str | None
-) -> Sequence[Connection]:
+def _wanted(session: Session, connection: str | None, workspace: str | None, due_within: str | None) -> Filter:
+    """What the options select; everything without any. Raises NotFound, InvalidInput."""
     if connection is not None:
-        return [_named(session, connection)]
+        return Filter(connection_ids=frozenset({_named(session, connection).id}))
     if workspace is not None:
-        return refreshes.of_workspace(session, workspace)
+        return Filter(workspace_id=workspaces.named(session, workspace).id)
     if due_within is not None:
-        return refreshes.due_within(session, seconds(due_within))
-    return refreshes.everything(session)
+        return Filter(due_until=utc_now() + timedelta(seconds=seconds(due_within)))
+    return Filter()
 
 
 def _named(session: Session, text: str) -> Connection:
@@ -95,17 +109,6 @@ def _named(session: Session, text: str) -> Connection:
     if not found:
         raise NotFound(f"There is no connection with the id {text[:40]}.")
     return found[0]
-
-
-def _every_row(session: Session) -> Sequence[OverviewRow]:
-    rows: list[OverviewRow] = []
-    number = 1
-    while True:
-        page = overview.page(session, Filter(), number)
-        rows += page.rows
-        if not page.has_next:
-            return rows
-        number += 1
 
 
 def _line(row: OverviewRow) -> str:

@@ -8,7 +8,7 @@ Tokens: tokens (the one way to a token), leases (who may send), candidates (what
 the journal), drains (many at once), settle (storing what came), successes (many good replies at once), states (what a
 success or failure does), timing (when a token ends and is due), lifetimes (when more is known of that), introspection
 (asking for it), habits (what refreshes teach of a provider), eligibility (who may be refreshed), refreshes (by hand),
-bulk (following many), grants (taking away).
+bulk (many at once), progress (following them), journal (history and counts), grants (taking away).
 Providers: hosts (the breaker and limit of each), held (tokens that wait for one), backoff (how long one waits),
 pauses (of connections, providers, everything), providers (how they stand, for operators).
 Replies nobody could read: kept_replies (their rows), reply_shapes (what may be shown), replays (using one).

@@ -1,129 +1,265 @@
-"""Following a bulk refresh: how each of its connections stands follows from journal and token, never from a counter."""
+"""Refreshing thousands by hand: asked for part after part, and taken back as long as nothing was sent.
+
+Nothing here sends a request. What is selected is marked due now, as by `services.refreshes`; how it goes on is
+told by `services.progress`. No part holds a lock for longer than a few dozen milliseconds, so these verbs open
+sessions of their own and commit more than once: an interrupted one leaves a smaller bulk behind, and no other harm.
+"""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import datetime
+from typing import Any
 
+from sqlalchemy import ScalarSelect, func, insert, or_, update
+from sqlalchemy.orm import aliased, load_only
 from sqlmodel import Session, col, select
 
-from models import BulkRefresh, BulkRefreshItem, Connection, Outcome, Refresh, Slot, Token
+from config import Settings
+from models import BulkRefresh, BulkRefreshItem, Connection, Priority, Slot, Token
 from models.types import utc_now
-from services import eligibility, refreshes
+from services import audit, eligibility, overview, progress, refreshes
+from services.audit import Actor
+from services.errors import NotFound
+from services.overview import Filter
+from services.progress import ItemState
+from services.resources import Resources
 
-FOLLOWED_FOR = timedelta(minutes=15)
-"""After so long nobody waits any more; what is still due is refreshed all the same."""
+PART = 500
+"""Connections in one commit."""
+GONE = "These refreshes are no longer followed."
+CONNECTION_COLUMNS: tuple[Any, ...] = (
+    col(Connection.workspace_id),
+    col(Connection.state),
+    col(Connection.grant_type),
+    col(Connection.client_id),
+    col(Connection.authorized_client),
+)
+"""What it takes to tell whether a connection can be refreshed."""
+TOKEN_COLUMNS: tuple[Any, ...] = (
+    col(Token.connection_id),
+    col(Token.access_token_sealed),
+    col(Token.refresh_token_sealed),
+)
 
-
-class ItemState(StrEnum):
-    """How one connection of a bulk stands."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    REFRESHED = "refreshed"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-    @property
-    def shown(self) -> str:
-        """The word on the screen."""
-        return self.value.capitalize()
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more will happen."""
-        return self not in (ItemState.WAITING, ItemState.RUNNING)
-
-
-@dataclass(frozen=True)
-class ItemProgress:
-    """One connection of a bulk, and in words what there is to know."""
-
-    connection_id: uuid.UUID
-    name: str
-    state: ItemState
-    words: str = ""
+Told = Callable[[Sequence[BulkRefresh], int], None]
+"""Hears after each part what has been started, and how many connections have been looked at."""
 
 
 @dataclass(frozen=True)
-class Progress:
-    """A bulk as a whole. Connections deleted since are no longer part of it."""
+class Cancelled:
+    """What cancelling a bulk did."""
 
-    bulk: BulkRefresh
-    items: list[ItemProgress]
-
-    @property
-    def total(self) -> int:
-        """Connections there still are."""
-        return len(self.items)
-
-    @property
-    def done(self) -> int:
-        """Connections for which nothing more will happen."""
-        return sum(item.state.is_over for item in self.items)
+    taken_back: int = 0
+    """Connections that go back to when they would have been due."""
+    under_way: int = 0
+    """Connections whose refresh had been sent."""
+    again: bool = False
+    """It had been cancelled before."""
 
     @property
-    def is_over(self) -> bool:
-        """Whether following it further is of no use: all done, or nobody has taken it up for long."""
-        return self.done == self.total or self.is_abandoned
-
-    @property
-    def is_abandoned(self) -> bool:
-        """Whether it has been followed for longer than anybody waits."""
-        return self.done < self.total and utc_now() - self.bulk.created_at > FOLLOWED_FOR
-
-    def count(self, state: str) -> int:
-        """How many stand like that: an `ItemState` or its value."""
-        return sum(item.state == state for item in self.items)
+    def words(self) -> str:
+        """For whoever pressed."""
+        if self.again:
+            return "These refreshes were cancelled already."
+        if not self.taken_back:
+            return "There was nothing left to cancel: every connection has been refreshed or is being refreshed now."
+        still = f" {self.under_way} had been sent already and will finish." if self.under_way else ""
+        return f"Cancelled for {self.taken_back}, which go back to their own time.{still}"
 
 
-def progress(session: Session, bulk: BulkRefresh) -> Progress:
-    """How a bulk stands at this moment."""
-    query = (
-        select(BulkRefreshItem, Connection, Token)
-        .join(Connection, col(Connection.id) == BulkRefreshItem.connection_id)
-        .join(Token, col(Token.connection_id) == BulkRefreshItem.connection_id)
-        .where(BulkRefreshItem.bulk_id == bulk.id, Token.slot == Slot.CURRENT)
-        .order_by(Connection.name, col(Connection.id))
-        .execution_options(populate_existing=True)
+def ask(
+    resources: Resources,
+    wanted: Filter,
+    requested_by: uuid.UUID | None,
+    actor: Actor,
+    *,
+    told: Told = lambda _bulks, _number: None,
+) -> list[BulkRefresh]:
+    """Have everything that `wanted` selects refreshed now; a bulk to follow for each workspace. The caller rings.
+
+    The caller has checked that the person may do so in every workspace that is selected.
+    """
+    bulks = _open(resources, wanted, requested_by, actor)
+    after, number = None, 0
+    while bulks:
+        with resources.database.session(writing=True) as session:
+            rows = _part(session, wanted, after)
+            if rows:
+                _ask_part(session, resources.settings, rows, _not_cancelled(session, bulks))
+                session.commit()
+        number += len(rows)
+        told(list(bulks.values()), number)
+        if len(rows) < PART:
+            break
+        after = rows[-1][0].id
+    return list(bulks.values())
+
+
+def cancel(resources: Resources, bulk_id: uuid.UUID, cancelled_by: uuid.UUID | None, actor: Actor) -> Cancelled:
+    """Take back what has not been sent yet; what is under way finishes. Raises NotFound.
+
+    A connection that somebody else asked for as well stays due.
+    """
+    with resources.database.session(writing=True) as session:
+        bulk = session.get(BulkRefresh, bulk_id, with_for_update=True, populate_existing=True)
+        if bulk is None:
+            raise NotFound(GONE)
+        if bulk.cancelled_at is not None:
+            return Cancelled(again=True)
+        if not progress.progress(session, bulk).count(ItemState.WAITING):
+            return Cancelled()
+        bulk.cancelled_at, bulk.cancelled_by = utc_now(), cancelled_by
+        session.add(bulk)
+        audit.record(session, actor, "bulk.cancelled", bulk)
+        session.commit()
+    number = 0
+    while part := _take_back(resources, bulk):
+        number += part
+    with resources.database.session() as session:
+        return Cancelled(number, progress.progress(session, bulk).count(ItemState.RUNNING))
+
+
+def recent(session: Session, workspace_id: uuid.UUID | None, *, size: int = 5) -> Sequence[BulkRefresh]:
+    """The last bulk refreshes of a workspace, of all with None; newest first."""
+    query = select(BulkRefresh).order_by(col(BulkRefresh.created_at).desc()).limit(size)
+    return session.exec(query if workspace_id is None else query.where(BulkRefresh.workspace_id == workspace_id)).all()
+
+
+def _open(
+    resources: Resources, wanted: Filter, requested_by: uuid.UUID | None, actor: Actor
+) -> dict[uuid.UUID, BulkRefresh]:
+    """A bulk for each workspace that has something selected, on record before anything is marked."""
+    with resources.database.session(writing=True) as session:
+        numbers = overview.numbers(session, wanted)
+        bulks = {
+            workspace_id: BulkRefresh(workspace_id=workspace_id, requested_by=requested_by)
+            for workspace_id in sorted(numbers)
+        }
+        session.add_all(bulks.values())
+        for workspace_id, bulk in bulks.items():
+            audit.record(session, actor, "bulk.requested", bulk, number=numbers[workspace_id])
+        session.commit()
+    return bulks
+
+
+def _part(session: Session, wanted: Filter, after: uuid.UUID | None) -> Sequence[tuple[Connection, Token]]:
+    """The next connections that are selected, in order of their ids."""
+    query = overview.selected(select(Connection, Token), wanted).order_by(col(Connection.id)).limit(PART)
+    query = query.options(load_only(*CONNECTION_COLUMNS), load_only(*TOKEN_COLUMNS))
+    return list(session.exec(query if after is None else query.where(col(Connection.id) > after)))
+
+
+def _not_cancelled(session: Session, bulks: dict[uuid.UUID, BulkRefresh]) -> dict[uuid.UUID, BulkRefresh]:
+    """Somebody may cancel while there is still more to ask for."""
+    ids = [bulk.id for bulk in bulks.values()]
+    going_on = select(BulkRefresh.id).where(col(BulkRefresh.id).in_(ids), col(BulkRefresh.cancelled_at).is_(None))
+    left = set(session.exec(going_on))
+    return {workspace_id: bulk for workspace_id, bulk in bulks.items() if bulk.id in left}
+
+
+def _ask_part(
+    session: Session,
+    settings: Settings,
+    rows: Sequence[tuple[Connection, Token]],
+    bulks: dict[uuid.UUID, BulkRefresh],
+) -> None:
+    """Mark what can be refreshed, and write an item for each connection. Does not commit."""
+    rows = [(connection, token) for connection, token in rows if connection.workspace_id in bulks]
+    skipped = {connection.id: eligibility.refusal(connection, token) for connection, token in rows}
+    by_bulk: dict[uuid.UUID, list[uuid.UUID]] = {}
+    for connection, _ in rows:
+        by_bulk.setdefault(connection.workspace_id, []).append(connection.id)
+    items = []
+    for workspace_id, ids in by_bulk.items():
+        bulk = bulks[workspace_id]
+        wanted = [row_id for row_id in ids if not skipped[row_id]]
+        # All marks of a bulk bear its own moment: by that they are known when it is cancelled.
+        marks = refreshes.mark(session, settings, wanted, bulk.requested_by, bulk.created_at, skip_locked=True)
+        joined = refreshes.joined_generations(session, [row_id for row_id in wanted if row_id not in marks])
+        items += [_item(bulk, row_id, skipped[row_id], marks.get(row_id), joined.get(row_id, 0)) for row_id in ids]
+    if items:
+        session.execute(insert(BulkRefreshItem), items)
+
+
+def _item(
+    bulk: BulkRefresh, connection_id: uuid.UUID, skipped: str, mark: refreshes.Mark | None, joined: int
+) -> dict[str, object]:
+    return {
+        "id": uuid.uuid4(),
+        "workspace_id": bulk.workspace_id,
+        "bulk_id": bulk.id,
+        "connection_id": connection_id,
+        "generation": mark.generation if mark else joined,
+        "skipped": skipped,
+        "due_before": mark.due_before if mark else None,
+        "priority_before": mark.priority_before if mark else None,
+        "cancelled": False,
+    }
+
+
+def _take_back(resources: Resources, bulk: BulkRefresh) -> int:
+    """Give one part of what waits its own time and priority back; returns how many."""
+    with resources.database.session(writing=True) as session:
+        found = session.exec(_waiting(bulk, utc_now())).all()
+        if found:
+            token_ids, item_ids = zip(*found, strict=True)
+            change = update(Token).where(col(Token.id).in_(token_ids))
+            change = change.values(
+                next_refresh_at=_before(bulk, "due_before"),
+                priority=_before(bulk, "priority_before"),
+                requested_at=None,
+                requested_by=None,
+                held=False,
+            )
+            session.execute(change.execution_options(synchronize_session=False))
+            gone = update(BulkRefreshItem).where(col(BulkRefreshItem.id).in_(item_ids)).values(cancelled=True)
+            session.execute(gone.execution_options(synchronize_session=False))
+            session.commit()
+        return len(found)
+
+
+def _waiting(bulk: BulkRefresh, now: datetime) -> Any:
+    """Ids of tokens this bulk made due that nobody has sent, with those of their items.
+
+    Rows in somebody's hands are about to be sent. What another bulk waits for as well is left to it.
+    """
+    item, another = aliased(BulkRefreshItem), aliased(BulkRefreshItem)
+    also_wanted = (
+        select(another.id)
+        .join(BulkRefresh, col(BulkRefresh.id) == another.bulk_id)
+        .where(
+            another.connection_id == Token.connection_id,
+            another.bulk_id != bulk.id,
+            another.generation == Token.generation,
+            another.skipped == "",
+            col(another.cancelled).is_(False),
+            col(BulkRefresh.cancelled_at).is_(None),
+        )
+        .exists()
     )
-    rows = session.exec(query).all()
-    since = {token.connection_id: refreshes.since(token.requested_at, bulk.created_at) for _, _, token in rows}
-    closed = _closed(session, bulk, since)
-    return Progress(bulk, [_standing(*row, since[row[1].id], closed.get(row[1].id)) for row in rows])
+    query = select(Token.id, item.id).join(item, col(item.connection_id) == Token.connection_id)
+    return (
+        query.where(
+            item.bulk_id == bulk.id,
+            col(item.priority_before).is_not(None),
+            Token.slot == Slot.CURRENT,
+            Token.generation == item.generation,
+            Token.requested_at == bulk.created_at,
+            Token.priority == Priority.MANUAL,
+            or_(col(Token.lease_until).is_(None), col(Token.lease_until) <= now),
+            ~also_wanted,
+        )
+        .limit(PART)
+        .with_for_update(of=Token, skip_locked=True)
+    )
 
 
-def _closed(session: Session, bulk: BulkRefresh, since: dict[uuid.UUID, datetime]) -> dict[uuid.UUID, Refresh]:
-    """The newest journal row of each connection that was closed since it was asked for."""
-    if not since:
-        return {}
-    items = select(BulkRefreshItem.connection_id).where(BulkRefreshItem.bulk_id == bulk.id)
-    query = select(Refresh).where(col(Refresh.connection_id).in_(items), col(Refresh.closed_at) >= min(since.values()))
-    rows = session.exec(query.order_by(col(Refresh.closed_at)).execution_options(populate_existing=True))
-    return {row.connection_id: row for row in rows if row.closed_at and row.closed_at >= since[row.connection_id]}
-
-
-def _standing(
-    item: BulkRefreshItem, connection: Connection, token: Token, since: datetime, closed: Refresh | None
-) -> ItemProgress:
-    def so(state: ItemState, words: str = "") -> ItemProgress:
-        return ItemProgress(connection.id, connection.name, state, words)
-
-    if item.skipped:
-        return so(ItemState.SKIPPED, item.skipped)
-    if token.generation > item.generation:
-        if token.access_token_sealed is None:
-            return so(ItemState.SKIPPED, "It was disconnected in the meantime.")
-        return so(ItemState.REFRESHED)
-    if closed is not None and closed.outcome in (Outcome.FAILED, Outcome.UNKNOWN):
-        return so(ItemState.FAILED, closed.failure_reason)
-    if token.is_leased(utc_now()):
-        return so(ItemState.RUNNING)
-    if token.next_refresh_at is None or token.next_refresh_at > utc_now():
-        failed_since = connection.failed_at is not None and connection.failed_at >= since
-        if failed_since:
-            return so(ItemState.FAILED, connection.failure_reason)
-        return so(ItemState.SKIPPED, eligibility.refusal(connection, token) or "The request was withdrawn.")
-    return so(ItemState.WAITING)
+def _before(bulk: BulkRefresh, column: str) -> ScalarSelect[Any]:
+    """What the item of the token that is updated remembers."""
+    query = select(func.max(getattr(BulkRefreshItem, column))).where(
+        BulkRefreshItem.bulk_id == bulk.id, BulkRefreshItem.connection_id == Token.connection_id
+    )
+    return query.correlate(Token).scalar_subquery()

@@ -13,9 +13,14 @@ from flask_login import login_required
 from werkzeug.wrappers import Response
 
 from blueprints import web
+from blueprints.forms import parsed_uuid
 from blueprints.operations.forms import FilterForm
+from blueprints.pauses import view as pauses
 from models import BulkRefresh, Connection, Role
-from services import bulk, heartbeats, overview, refreshes
+from services import bulk, heartbeats, journal, overview, refreshes
+from services import progress as progress_of
+from services.overview import Filter
+from services.progress import ItemState
 from workers import queue
 
 blueprint = Blueprint("operations", __name__)
@@ -38,37 +43,64 @@ def index() -> Page:
 @blueprint.post("/operations/refresh")
 @web.role_required(Role.OPERATOR)
 def refresh() -> Page:
-    """Refresh the connections selected; those that are gone, or never were this person's, are alike left out."""
-    may_refresh = _permission()
-    named = refreshes.named(web.db(), _uuids(request.form.getlist("connection")))
-    chosen = [connection for connection in named if may_refresh(connection.workspace_id)]
-    if not chosen:
-        words = "None of these connections exists any more." if "connection" in request.form else NONE_SELECTED
-        return _page(words), 422
-    resources = web.resources()
-    asked_for = refreshes.refresh_in_bulk(web.db(), resources.settings, chosen, web.me().user.id, web.actor())
-    view, followed = _view(FilterForm.from_address()), [str(one.id) for one in asked_for]
-    web.release_db()
-    queue.ring(resources)  # without Redis the scheduler does it, as the page says
-    return web.see_other("operations.index", **view, bulk=followed)
+    """Refresh what is selected; connections that are gone, or never were this person's, are alike left out."""
+    wanted, problem = _selection()
+    resources, person, actor = web.resources(), web.me().user.id, web.actor()
+    view = _view(FilterForm.from_address())
+    if not problem:
+        web.release_db()
+        started = bulk.ask(resources, wanted, person, actor)
+        if started:
+            queue.ring(resources)  # without Redis the scheduler does it, as the page says
+            return web.see_other("operations.index", **view, bulk=[one.id for one in started[:MOST_BULKS]])
+    return _page(problem or NONE_LEFT), 422
 
 
 @blueprint.get("/operations/refresh/<uuid:bulk_id>")
 @login_required
-def progress(bulk_id: uuid.UUID) -> Page:
-    """How a bulk refresh stands: a fragment that renews itself until it is over, or a page."""
+def show_bulk(bulk_id: uuid.UUID) -> Page:
+    """A bulk refresh: how it stands, and what came of it for each connection."""
     found = _bulk(bulk_id)
-    if web.is_htmx():
-        if found is None:
-            return render_template("operations/_progress.html", progress=None), END_OF_POLLING
-        standing = bulk.progress(web.db(), found)
-        fragment = make_response(render_template("operations/_progress.html", progress=standing))
-        if standing.is_over:
-            fragment.headers["HX-Trigger"] = "refreshes-over"  # the list below asks anew how each connection stands
-        return fragment
     if found is None:
         abort(404)
-    return render_template("operations/progress.html", progress=bulk.progress(web.db(), found))
+    state = request.args.get("state", "")
+    only = ItemState(state) if state in set(ItemState) else None
+    return render_template(
+        "operations/bulk.html",
+        progress=progress_of.progress(web.db(), found),
+        results=progress_of.results(web.db(), found, only, _page_number()),
+        only=only,
+        here=request.full_path,
+        **pauses.of_lists(),
+    )
+
+
+@blueprint.get("/operations/refresh/<uuid:bulk_id>/progress")
+@login_required
+def progress(bulk_id: uuid.UUID) -> Page:
+    """How far a bulk refresh has come: a fragment that renews itself until it is over."""
+    found = _bulk(bulk_id)
+    if found is None:
+        if not web.is_htmx():
+            abort(404)
+        return render_template("operations/_progress.html", progress=None), END_OF_POLLING
+    standing = progress_of.progress(web.db(), found)
+    fragment = make_response(render_template("operations/_progress.html", progress=standing))
+    if standing.is_over:
+        fragment.headers["HX-Trigger"] = "refreshes-over"  # what is around it and below asks anew
+    return fragment
+
+
+@blueprint.post("/operations/refresh/<uuid:bulk_id>/cancel")
+@login_required
+def cancel(bulk_id: uuid.UUID) -> Page:
+    """Take back what has not been sent yet."""
+    if _bulk(bulk_id) is None:
+        abort(404)
+    resources, person, actor = web.resources(), web.me().user.id, web.actor()
+    web.release_db()
+    said = bulk.cancel(resources, bulk_id, person, actor)
+    return web.see_other("operations.show_bulk", said.words, bulk_id=bulk_id)
 
 
 @blueprint.get("/operations/history/<uuid:connection_id>")
@@ -77,11 +109,17 @@ def history(connection_id: uuid.UUID) -> Page:
     """The last refreshes of a connection."""
     connection = web.db().get(Connection, connection_id) if web.me().user.is_owner else None
     connection = connection or web.find(Connection, connection_id, Role.OPERATOR)
-    rows = refreshes.history(web.db(), connection)
-    return render_template("operations/history.html", connection=connection, refreshes=rows)
+    return render_template(
+        "operations/history.html",
+        connection=connection,
+        refreshes=journal.history(web.db(), connection),
+        tally=journal.tally(web.db(), connection),
+        **pauses.of_connection(connection),
+    )
 
 
 NONE_SELECTED = "Select at least one connection, then press Refresh selected."
+NONE_LEFT = "None of these connections exists any more."
 
 
 def _page(problem: str = "") -> str:
@@ -91,23 +129,52 @@ def _page(problem: str = "") -> str:
     form = FilterForm.from_address()
     form.offer(overview.counts(web.db(), workspace_id))
     view = _view(form)
-    number = min(max(request.args.get("page", 1, type=int), 1), LAST_PAGE)
     followed = [found for bulk_id in _uuids(request.args.getlist("bulk")[:MOST_BULKS]) if (found := _bulk(bulk_id))]
     return render_template(
         "operations/index.html",
         form=form,
-        page=overview.page(web.db(), form.wanted(workspace_id), number),
+        page=overview.page(web.db(), form.wanted(workspace_id), _page_number()),
+        workspace_id=workspace_id,
         everywhere=everywhere,
         view=view,
+        way_back=view,
+        few=True,
+        **pauses.of_operations(everywhere=everywhere),
         address=lambda **changes: url_for("operations.index", **{**view, **changes}),
         problem=problem,
         selected=set(request.form.getlist("connection")),
-        select_all=request.args.get("select") == "shown",
-        progresses=[bulk.progress(web.db(), found) for found in followed],
+        select=request.args.get("select", ""),
+        progresses=[progress_of.progress(web.db(), found) for found in followed],
+        recent=bulk.recent(web.db(), workspace_id),
+        here=request.full_path,
         may_open=_permission(owner=False),
         alive=heartbeats.alive(web.db()),
         waiting=queue.depth(web.resources()),
     )
+
+
+def _selection() -> tuple[Filter, str]:
+    """What a press of Refresh is about, or what is wrong with it in words: the rows ticked, or all that match.
+
+    What matches is looked for in the workspace whose list was on the screen; another tab may have chosen another.
+    """
+    form, may_refresh = FilterForm.from_address(), _permission()
+    if "matching" in request.form:
+        if _everywhere():
+            return form.wanted(None), ""
+        shown = parsed_uuid(request.form.get("workspace_id", ""))
+        if shown is None or not may_refresh(shown):
+            abort(404)
+        return form.wanted(shown), ""
+    if "connection" not in request.form:
+        return Filter(), NONE_SELECTED
+    named = refreshes.named(web.db(), _uuids(request.form.getlist("connection")))
+    chosen = frozenset(connection.id for connection in named if may_refresh(connection.workspace_id))
+    return Filter(connection_ids=chosen), "" if chosen else NONE_LEFT
+
+
+def _page_number() -> int:
+    return min(max(request.args.get("page", 1, type=int), 1), LAST_PAGE)
 
 
 def _view(form: FilterForm) -> dict[str, Any]:
