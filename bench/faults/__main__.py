@@ -9,15 +9,16 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bench.faults import kills
+from bench.faults import kills, outages
 from bench.faults.rows import RESULTS, ROWS, Outcome, Row, add_up, keep
 from bench.faults.stage import EVERYBODY, Stage
+from bench.installation import NotPermitted
 
-SUBJECTS = (kills,)
+SUBJECTS = (kills, outages)
 """Imported so that their rows are entered."""
 QUICK_SHARE = 0.5
 """Share of the grants that play in `--quick`."""
-LINE = "{name:<24} {words:<58} {survived:>10} {lost:>13} {recovery:>9}  {setup}"
+LINE = "  {name:<46} {survived:>12} {lost:>16} {recovery:>9}   {setup}"
 
 
 def main() -> int:
@@ -26,15 +27,15 @@ def main() -> int:
     print(
         LINE.format(
             name="row",
-            words="fault",
             survived="survived",
-            lost="lost/grants",
+            lost="lost of grants",
             recovery="p99 (s)",
-            setup="database, provider",
+            setup="database, grants, workers",
         )
     )
     broken = 0
     for line in chosen(wanted.only):
+        print(f"{line.name} {line.words}: {line.promise}", flush=True)
         for kind in [kind for kind in line.databases if kind in wanted.databases]:
             entries = [tally.entry for tally in play(line, kind, wanted)]
             keep(entries, {line.name}, kind)
@@ -86,6 +87,8 @@ def _rounds(line: Row, kind: str, rounds: int, full: bool, options: dict[str, An
             except Exception:
                 print(stage.installation.said()[-3000:], file=sys.stderr)
                 raise
+    except NotPermitted as problem:
+        yield Outcome("", kept=False, grants=0, note=f"NOT RUN: {problem}", ran=False)
     except Exception as problem:  # noqa: BLE001  # told as what it is, and the other rows go on
         traceback.print_exc()
         yield Outcome("harness", kept=False, grants=0, note=f"the harness stumbled: {problem!r}"[:300])
@@ -98,7 +101,6 @@ def show(entry: dict[str, Any]) -> None:
     print(
         LINE.format(
             name=entry["name"],
-            words=entry["words"][:58],
             survived=f"{entry['survived']} of {entry['tried']}",
             lost=f"{entry['lost']} of {entry['rounds']}",
             recovery="-" if p99 is None else f"{p99:.2f}",

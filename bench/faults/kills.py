@@ -93,8 +93,9 @@ def _aftermath(stage: Stage, before: dict[int, Seen], at: float) -> Kill:
     return kill
 
 
-def judge(stage: Stage, kill: Kill, mode: Mode) -> Outcome:
-    """Whether the promise was kept to all grants of a mode."""
+def judge(stage: Stage, kill: Kill, mode: Mode, slack: float = 0.0) -> Outcome:
+    """Whether the promise was kept to all grants of a mode; recovery may take `slack` longer."""
+    longest = stage.patience + slack
     mine = {item.number for item in stage.items if item.mode is mode}
     risked, lost = kill.at_risk & mine, {number: why for number, why in kill.lost.items() if number in mine}
     waits = [kill.closed[number] - kill.at for number in risked if number in kill.closed]
@@ -109,8 +110,7 @@ def judge(stage: Stage, kill: Kill, mode: Mode) -> Outcome:
     problems["neither fresh nor given up in time"] = len(kill.unfinished & mine)
     problems["a refresh token sent more than twice"] = sum(kill.most_uses[number] > 2 for number in mine)
     problems["sent twice though nobody died over it"] = sum(kill.hits[number] > 1 for number in mine - kill.at_risk)
-    if waits and max(waits) > stage.patience:
-        problems[f"recovery above {stage.patience:.0f} s"] = sum(wait > stage.patience for wait in waits)
+    problems[f"recovery above {longest:.0f} s"] = sum(wait > longest for wait in waits)
     note = "; ".join(f"{words}: {count}" for words, count in problems.items() if count)
     return Outcome(mode.value, not note, len(risked), len(lost), waits, note)
 

@@ -49,6 +49,7 @@ class Grant:
     uses: Counter[str] = field(default_factory=Counter)
     """How often each refresh token was sent."""
     refused: int = 0
+    issued: int = 0
     hits: list[float] = field(default_factory=list)
     """When requests for it arrived."""
     acted: float = 0.0
@@ -90,9 +91,10 @@ class Grant:
 
     def _issue(self) -> None:
         self.access = self._new("at")
+        self.issued += 1
         rotates = self.mode is not Mode.STATIC
         if self.mode is Mode.SOMETIMES:
-            rotates = sum(self.uses.values()) % 2 == 0
+            rotates = self.issued % 2 == 0
         if rotates:
             self.replaced[self.token] = time.time()
             self.token = self._new("rt")

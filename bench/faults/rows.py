@@ -29,6 +29,8 @@ class Outcome:
     """Seconds from the fault until each grant was fresh again, or known to be lost."""
     note: str = ""
     """What went wrong, or a figure worth telling."""
+    ran: bool = True
+    """False: this machine cannot play it, and nothing is claimed."""
 
 
 Run = Callable[[Stage, int, bool], Iterator[Outcome]]
@@ -75,14 +77,15 @@ class Tally:
     @property
     def entry(self) -> dict[str, Any]:
         """The figures as they are kept."""
+        ran = [outcome for outcome in self.outcomes if outcome.ran]
         waits = sorted(wait for outcome in self.outcomes for wait in outcome.recovery)
         notes = sorted({outcome.note for outcome in self.outcomes if outcome.note})
         return {
             "name": f"{self.row.name} {self.part}".strip(),
             "words": self.row.words,
             "promise": self.row.promise,
-            "tried": len(self.outcomes),
-            "survived": sum(outcome.kept for outcome in self.outcomes),
+            "tried": len(ran),
+            "survived": sum(outcome.kept for outcome in ran),
             "rounds": sum(outcome.grants for outcome in self.outcomes),
             "lost": sum(outcome.lost for outcome in self.outcomes),
             "recovery_p99": round(percentile(waits, 0.99), 2) if waits else None,

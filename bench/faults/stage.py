@@ -49,6 +49,7 @@ RECOVERY_SHARE = 60.0 / 40.0
 START_ALLOWANCE = 3.0
 """A Python process takes as long to start with short leases as with long ones."""
 LIFETIME = 3600.0
+SMALL_DISK = "16m"
 ENDED = (ConnectionState.REAUTH_REQUIRED, ConnectionState.MISCONFIGURED)
 EVERYBODY = dict.fromkeys(Mode, 40)
 
@@ -95,10 +96,11 @@ class Stage:
         portal: bool = False,
         settings: Mapping[str, str] | None = None,
         certificate: str = "",
+        small_disk: bool = False,
     ) -> None:
         """Everything running, every connection authorized and nothing due."""
         self.kind = kind
-        self.installation = Installation(kind, SHRUNK)
+        self.installation = Installation(kind, SHRUNK, disk=SMALL_DISK if small_disk else "")
         self.provider = Remote(self.installation.folder, certificate)
         address = f"localhost:{self.provider.port}"
         self.base = f"{'https' if certificate else 'http'}://{address}"
@@ -130,13 +132,16 @@ class Stage:
 
     def wait_until_up(self) -> None:
         """Wait until scheduler and workers have shown that they live."""
-        wanted = 1 + len(self.workers)
+        everybody = [self.scheduler, *self.workers]
 
         def alive() -> bool:
+            ended = [process.name for process in everybody if not process.is_running()]
+            if ended:
+                raise RuntimeError(f"{ended[0]} ended:\n{self.installation.said()[-3000:]}")
             with self.installation.resources.database.session() as session:
-                return len(session.execute(select(col(Heartbeat.process))).all()) >= wanted
+                return len(session.execute(select(col(Heartbeat.process))).all()) >= len(everybody)
 
-        wait_for(alive, f"the processes do not start:\n{self.installation.said()}", 60.0)
+        wait_for(alive, "the processes do not start", 60.0)
 
     def add(self, mode: Mode, count: int, **columns: Any) -> list[Item]:
         """More consents with their connections."""
