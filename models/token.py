@@ -13,7 +13,7 @@ from models.database import Record, Sealing, moment
 from models.types import Words
 from oauth.vocabulary import ClientAuthMethod, LifetimeRung, Reuse, Rotation
 
-ASKED_FOR = text("introspection_due")
+ASKED_FOR, LEASED = text("introspection_due"), text("lease_until IS NOT NULL")
 
 
 class Slot(StrEnum):
@@ -41,18 +41,18 @@ class Token(Record, Sealing, table=True):
 
     __tablename__ = "tokens"
     __table_args__ = (
-        UniqueConstraint("workspace_id", "connection_id", "slot"),
+        UniqueConstraint("connection_id", "slot"),
         ForeignKeyConstraint(
             ["workspace_id", "connection_id"], ["connections.workspace_id", "connections.id"], ondelete="CASCADE"
         ),
-        Index("ix_tokens_due", "next_refresh_at"),
-        Index("ix_tokens_leased", "provider_host", "lease_until"),
+        Index("ix_tokens_due", "priority", "next_refresh_at"),
+        Index("ix_tokens_leased", "provider_host", postgresql_where=LEASED, sqlite_where=LEASED),
         Index("ix_tokens_held", "provider_host", "failures", postgresql_where=text("held"), sqlite_where=text("held")),
         Index("ix_tokens_introspection", "id", postgresql_where=ASKED_FOR, sqlite_where=ASKED_FOR),
     )
 
     workspace_id: uuid.UUID
-    connection_id: uuid.UUID = Field(index=True)
+    connection_id: uuid.UUID
     slot: Slot = Field(default=Slot.CURRENT, sa_type=Words(Slot))
     generation: int = 0
     """Fencing number: every stored token has the next one; a write with an old one is refused."""

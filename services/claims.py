@@ -34,6 +34,7 @@ from models import (
 )
 from models.connection import client_of
 from models.database import Sealing
+from models.refresh import OPEN
 from models.types import Keyring, Place, Undecryptable
 from oauth.grants import GRANTS
 from oauth.vocabulary import ClientAuthMethod, FailureClass, Registration, Reuse, Rotation
@@ -380,7 +381,7 @@ def _close_interrupted(session: Session, connection_ids: Sequence[uuid.UUID], no
     statement = (
         update(Refresh)
         .where(
-            col(Refresh.outcome) == Outcome.SENT,
+            OPEN,
             col(Refresh.connection_id).in_(connection_ids),
             col(Refresh.lease_owner) != states.NO_LEASE,
         )

@@ -20,6 +20,7 @@ from config import Settings
 from models import AttemptOutcome, AuthorizationAttempt, Connection, ConnectionState, Outcome, Refresh, Token, Trigger
 from models.authorization_attempt import CHECKS
 from models.database import AWAY
+from models.refresh import OPEN
 from models.types import utc_now
 from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure, Registration, TokenReply
 from services import attempts, edits, findings, settle, states
@@ -80,7 +81,7 @@ def close_abandoned(session: Session, settings: Settings, connection_id: uuid.UU
         .where(
             col(Refresh.connection_id) == connection_id,
             col(Refresh.lease_owner) == states.NO_LEASE,
-            col(Refresh.outcome) == Outcome.SENT,
+            OPEN,
             col(Refresh.sent_at) < utc_now() - timedelta(seconds=settings.lease),
         )
         .values(outcome=Outcome.UNKNOWN, closed_at=utc_now(), failure_reason=ABANDONED)

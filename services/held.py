@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, CursorResult, case, literal, or_, update
 from sqlmodel import Session, col, select
 
 from config import Settings
-from models import ProviderHost, Token
+from models import Priority, ProviderHost, Token
 from models.types import UtcDateTime
 
 AT_ONCE = 2000
@@ -32,7 +32,7 @@ def hold(session: Session, settings: Settings, now: datetime, hosts: Iterable[st
 
     It is due again when the host is, or by itself after `retry_longest` at the latest.
     """
-    due = (col(Token.next_refresh_at) <= now, _free(now))
+    due = (col(Token.priority).in_(list(Priority)), col(Token.next_refresh_at) <= now, _free(now))
     if session.exec(select(Token.id).where(col(Token.provider_host).in_(sorted(hosts)), *due).limit(1)).first() is None:
         return
     # Whoever opens a host again waits for this commit, and then finds what was moved here.
