@@ -7,9 +7,8 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlencode
 
-from authlib.oauth2.auth import encode_client_secret_post, encode_none
 from pydantic import SecretStr
 
 from oauth.vocabulary import ClientAuthMethod, Registration
@@ -27,11 +26,23 @@ def basic_raw(
     return uri, _with_basic(headers, client.client_id, client.client_secret or ""), body
 
 
+def in_body(client: Any, _method: str, uri: str, headers: dict[str, str], body: str) -> tuple[str, dict[str, str], str]:
+    """Id and secret in the body (RFC 6749 §2.3.1), as Authlib does it but without reading the body back first."""
+    return uri, headers, _added(body, client_id=client.client_id, client_secret=client.client_secret or "")
+
+
+def id_in_body(
+    client: Any, _method: str, uri: str, headers: dict[str, str], body: str
+) -> tuple[str, dict[str, str], str]:
+    """A client without a secret names itself (RFC 6749 §3.2.1)."""
+    return uri, headers, _added(body, client_id=client.client_id)
+
+
 AUTHENTICATORS = {
     ClientAuthMethod.BASIC: basic,
     ClientAuthMethod.BASIC_RAW: basic_raw,
-    ClientAuthMethod.POST: encode_client_secret_post,
-    ClientAuthMethod.NONE: encode_none,
+    ClientAuthMethod.POST: in_body,
+    ClientAuthMethod.NONE: id_in_body,
 }
 
 
@@ -89,6 +100,10 @@ def proofs(registration: Registration, worked: ClientAuthMethod | None) -> Itera
 def _encoding_matters(registration: Registration) -> bool:
     secret = registration.client_secret.get_secret_value() if registration.client_secret else ""
     return quote_plus(registration.client_id) + quote_plus(secret) != registration.client_id + secret
+
+
+def _added(body: str, **params: str) -> str:
+    return "&".join(filter(None, (body, urlencode(params))))
 
 
 def _with_basic(headers: dict[str, str], user: str, password: str) -> dict[str, str]:

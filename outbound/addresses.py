@@ -10,6 +10,7 @@ import re
 import socket
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from outbound.failures import BadAddress, Blocked
@@ -20,6 +21,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 HOST_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 LONGEST_URL = 4096
 LONGEST_HOST = 253
+REMEMBERED = 4096
+"""Addresses whose text was found good, for a drain uses the same ones all day. None with a query: that is private."""
 
 # IANA IPv4 and IPv6 Special-Purpose Address Registries, multicast, and addresses that clouds use for
 # metadata. `ipaddress.is_global` is not used: it lets a third of these pass on Python 3.11.
@@ -112,6 +115,14 @@ def check_url(url: str, policy: Policy) -> str:
 
     Raises BadAddress with words for a form field, or Blocked for an internal address literal.
     """
+    host, port, literal = (_remembered if "?" not in url else _checked)(url, policy)
+    if literal is not None:
+        policy.check_address(host, port, literal)
+    return url
+
+
+def _checked(url: str, policy: Policy) -> tuple[str, int, str | None]:
+    """Host, port, and the address if it is one in numbers, which is checked anew each time: this machine's change."""
     parts = _split(url)
     host = parts.hostname or ""
     port = _port(parts)
@@ -121,15 +132,18 @@ def check_url(url: str, policy: Policy) -> str:
     if "#" in url:
         raise BadAddress(host, "Leave out the part from # on; it is never sent.")
     literal = _literal(host)
-    if literal is not None:
-        policy.check_address(host, port, str(literal))
-    elif "[" in parts.netloc:
+    if literal is None and "[" in parts.netloc:
         raise BadAddress(host, "Only an IPv6 address may stand in brackets.")
-    elif not policy.names(host, port):
+    if literal is None and not policy.names(host, port):
         _check_name(host)
     if port not in policy.ports and not policy.names(host, port):
+        if literal is not None:
+            policy.check_address(host, port, str(literal))
         raise BadAddress(host, f"Port {port} may not be called. Use the usual https port, 443.")
-    return url
+    return host, port, None if literal is None else str(literal)
+
+
+_remembered = lru_cache(maxsize=REMEMBERED)(_checked)
 
 
 def origin(url: str) -> str:

@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from outbound import redirects as following
-from outbound.addresses import Policy, check_url
+from outbound.addresses import REMEMBERED, Policy, check_url
 from outbound.calls import Limits, Reply
 from outbound.failures import (
     BadAddress,
@@ -186,7 +186,7 @@ class Client:
     async def _once(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limits: Limits, started: float
     ) -> Reply:
-        target = _parsed(url)
+        target = (_remembered if "?" not in url else _parsed)(url)
         host = target.raw_host or ""
         for name, value in headers.items():
             check_sendable(host, name, value)
@@ -217,6 +217,9 @@ def _parsed(url: str) -> URL:
     if (target.scheme, (target.raw_host or "").lower(), target.port) != (checked.scheme, checked.hostname, port):
         raise BadAddress(checked.hostname or "", "This address can be read in two ways.")
     return target
+
+
+_remembered = functools.lru_cache(maxsize=REMEMBERED)(_parsed)
 
 
 async def _read(response: aiohttp.ClientResponse, host: str, most: int) -> bytes:

@@ -6,6 +6,7 @@ import re
 
 from outbound.failures import BadRequest
 
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 FRAMING = frozenset("host content-length transfer-encoding connection keep-alive te trailer upgrade expect".split())
 """What would change where a request goes or where it ends: not even our own code sets these."""
@@ -40,7 +41,7 @@ def check_sendable(host: str, name: str, value: str) -> None:
 
 
 def _check_value(value: str) -> None:
-    if any((ord(char) < 32 and char != "\t") or ord(char) == 127 for char in value):
+    if CONTROL.search(value):
         raise BadHeader("A header value is one line without control characters.")
     try:
         value.encode("latin-1")
