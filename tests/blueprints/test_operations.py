@@ -5,8 +5,8 @@ import uuid
 
 import pytest
 
-from models import BulkRefresh, ConnectionState, Priority, Refresh
-from services import heartbeats, tokens
+from models import AuditEntry, BulkRefresh, ConnectionState, Priority, Refresh
+from services import heartbeats, overview, progress, tokens
 from tests.support.browserless import path_of
 
 ADDRESS = "/operations"
@@ -36,6 +36,11 @@ def bulk_of(reply) -> str:
     """Address of the progress of the one bulk a press started."""
     assert reply.status_code == 303
     return f"/operations/refresh/{re.search(r'bulk=([0-9a-f-]{36})', reply.location)[1]}"
+
+
+def look_at(client, bulk):
+    """How far it has come, as the page asks by itself."""
+    return client.get(f"{bulk}/progress", headers={"HX-Request": "true"})
 
 
 def names_shown(html: str) -> list[str]:
@@ -89,10 +94,9 @@ def test_the_list_asks_anew_as_soon_as_the_refreshes_are_over(world, oscar, prov
     reply = press(oscar, connection)
     assert 'hx-trigger="refreshes-over from:body"' in page(oscar, path_of(reply.location))
     assert 'hx-trigger="refreshes-over from:body"' not in page(oscar)
-    look = {"headers": {"HX-Request": "true"}}
-    assert "HX-Trigger" not in oscar.get(bulk_of(reply), **look).headers
+    assert "HX-Trigger" not in look_at(oscar, bulk_of(reply)).headers
     assert tokens.drain(resources, 5) == 1
-    assert oscar.get(bulk_of(reply), **look).headers["HX-Trigger"] == "refreshes-over"
+    assert look_at(oscar, bulk_of(reply)).headers["HX-Trigger"] == "refreshes-over"
 
 
 def test_refresh_selected_is_followed_until_it_is_over(world, oscar, provider, resources):
@@ -102,11 +106,11 @@ def test_refresh_selected_is_followed_until_it_is_over(world, oscar, provider, r
     reply = press(oscar, one, two)
     followed = bulk_of(reply)
     assert 'hx-trigger="every 1s"' in page(oscar, path_of(reply.location))
-    waiting = page(oscar, followed, headers={"HX-Request": "true"})
+    waiting = look_at(oscar, followed).get_data(as_text=True)
     assert "0 of 2" in waiting
     assert "<html" not in waiting
     assert tokens.drain(resources, 5) == 2
-    done = page(oscar, followed, headers={"HX-Request": "true"})
+    done = look_at(oscar, followed).get_data(as_text=True)
     assert "2 of 2 · 2 refreshed" in done
     assert "hx-get" not in done
     assert "<html" in page(oscar, followed)
@@ -171,7 +175,9 @@ def test_agents_and_strangers_are_kept_out(world, app, client):
     assert press(ann, connection).status_code == 403
     for stranger in (ann, gus):
         assert stranger.get(followed).status_code == 404
-        assert stranger.get(followed, headers={"HX-Request": "true"}).status_code == 286
+        assert look_at(stranger, followed).status_code == 286
+        assert stranger.get(f"{followed}/progress").status_code == 404
+        assert stranger.post_form(f"{followed}/cancel", {}).status_code == 404
     assert gus.get(f"/operations/history/{connection.id}").status_code == 404
     assert ann.get(f"/operations/history/{connection.id}").status_code == 403
     assert client.get(ADDRESS).status_code == 303
@@ -184,13 +190,13 @@ def test_polling_ends_when_the_bulk_or_its_connections_are_gone(world, oscar, re
     with resources.database.session(writing=True) as session:
         session.delete(session.merge(connection))
         session.commit()
-    html = page(oscar, followed, headers={"HX-Request": "true"})
+    html = look_at(oscar, followed).get_data(as_text=True)
     assert "have been deleted" in html
     assert "hx-get" not in html
     with resources.database.session(writing=True) as session:
         session.delete(session.get_one(BulkRefresh, uuid.UUID(followed.rpartition("/")[2])))
         session.commit()
-    assert oscar.get(followed, headers={"HX-Request": "true"}).status_code == 286
+    assert look_at(oscar, followed).status_code == 286
 
 
 def test_the_owner_sees_and_refreshes_all_workspaces(world, owner, oscar, provider, resources):
@@ -236,3 +242,77 @@ def test_without_redis_a_press_still_counts_and_the_page_says_so(world, oscar, r
     html = page(oscar, path_of(reply.location))
     assert "Redis cannot be reached: refreshes go on through the scheduler" in html
     assert world.token(connection).priority == Priority.MANUAL
+
+
+def test_all_that_match_are_refreshed_and_not_only_those_on_the_page(world, oscar, monkeypatch):
+    monkeypatch.setattr(overview, "PAGE_SIZE", 2)
+    for number in range(5):
+        world.authorize(world.connection(name=f"Shop {number}"))
+    other = world.connection(name="Tickets")
+    world.authorize(other)
+    shown = page(oscar, f"{ADDRESS}?text=shop&select=shown")
+    assert ("Select all 5" in shown, len(names_shown(shown))) == (True, 2)
+    chosen = page(oscar, f"{ADDRESS}?text=shop&select=matching")
+    assert "All 5 connections that match are selected, on every page." in chosen
+    assert 'name="matching"' in chosen
+    typed = {"matching": "1", "workspace_id": str(world.acme.id)}
+    reply = oscar.post_form("/operations/refresh?text=shop", typed)
+    assert "0 of 5" in page(oscar, bulk_of(reply))
+    assert world.token(other).requested_at is None
+    (entry,) = world.all(AuditEntry, action="bulk.requested")
+    assert (entry.actor, entry.detail) == ("oscar@acme.example", {"number": 5})
+    assert oscar.post_form("/operations/refresh?text=nothing", typed).status_code == 422
+
+
+def test_what_matches_is_looked_for_where_the_list_was_read(world, oscar, owner):
+    mine, foreign = world.connection(), world.connection(workspace=world.globex)
+    world.authorize(mine)
+    world.authorize(foreign)
+    for named in (str(world.globex.id), str(uuid.uuid4()), "x", ""):
+        assert oscar.post_form("/operations/refresh", {"matching": "1", "workspace_id": named}).status_code == 404
+    assert oscar.post_form("/operations/refresh?all=1", {"matching": "1"}).status_code == 403
+    assert world.all(BulkRefresh) == []
+    assert owner.post_form("/operations/refresh?all=1", {"matching": "1"}).status_code == 303
+    assert {bulk.workspace_id for bulk in world.all(BulkRefresh)} == {world.acme.id, world.globex.id}
+
+
+def test_cancelling_says_what_was_taken_back_and_that_there_is_nothing_left(world, oscar, provider, resources):
+    one, two = world.connection(), world.connection()
+    for connection in (one, two):
+        world.consent(connection)
+    followed = bulk_of(press(oscar, one, two))
+    assert "Cancel what is left" in page(oscar, followed)
+    reply = oscar.post_form(f"{followed}/cancel", {})
+    assert path_of(reply.location) == followed
+    html = page(oscar, followed)
+    assert "Cancelled for 2, which go back to their own time." in html
+    assert "2 of 2 · 2 cancelled" in html
+    assert "Cancel what is left" not in html
+    oscar.post_form(f"{followed}/cancel", {})
+    assert "were cancelled already" in page(oscar, followed)
+    assert tokens.drain(resources, 5) == 0
+    done = bulk_of(press(oscar, one))
+    tokens.drain(resources, 5)
+    oscar.post_form(f"{done}/cancel", {})
+    assert "There was nothing left to cancel" in page(oscar, done)
+    assert provider.hits() == 1
+    (entry,) = world.all(AuditEntry, action="bulk.cancelled")
+    assert entry.actor == "oscar@acme.example"
+
+
+def test_results_come_a_page_at_a_time_with_failures_first(world, oscar, provider, resources, monkeypatch):
+    monkeypatch.setattr(progress, "PAGE_SIZE", 2)
+    many = [world.connection(name=f"Shop {number}") for number in range(4)]
+    for connection in many[:3]:
+        world.consent(connection)
+    world.set_token(many[2], refresh_token_sealed=world.token(many[1]).refresh_token_sealed)
+    followed = bulk_of(press(oscar, *many))
+    tokens.drain(resources, 5)
+    first, second = page(oscar, followed), page(oscar, f"{followed}?page=2")
+    assert re.findall(r"<strong>(Shop \d)</strong> (\w+)", first) == [("Shop 2", "Failed"), ("Shop 3", "Skipped")]
+    assert re.findall(r"<strong>(Shop \d)</strong>", second) == ["Shop 0", "Shop 1"]
+    assert ('rel="next"' in first, 'rel="next"' in second) == (True, False)
+    assert re.findall(r"<strong>(Shop \d)</strong>", page(oscar, f"{followed}?state=failed")) == ["Shop 2"]
+    assert "None of them stands like that" in page(oscar, f"{followed}?state=waiting")
+    assert "Shop 2" in page(oscar, f"{followed}?state=nonsense&page=-1")
+    assert f'href="{followed}"' in page(oscar)  # the way back to it for whoever went elsewhere
