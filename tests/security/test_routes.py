@@ -13,6 +13,7 @@ from models import (
     AuthorizationAttempt,
     BulkRefresh,
     CardPreview,
+    ClientSecret,
     LinkPurpose,
     Record,
     Role,
@@ -47,6 +48,7 @@ def things(world, resources):
     return {
         "card_id": card.id,
         "connection_id": connection.id,
+        "secret_id": world.all(ClientSecret, connection_id=connection.id)[0].id,
         "preview_id": preview.id,
         "attempt_id": attempt.id,
         "bulk_id": bulk.id,
