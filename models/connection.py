@@ -181,12 +181,22 @@ class Connection(Record, Sealing, table=True):
         """Whether settings changed since the present grant was given."""
         return bool(self.authorized_fingerprint) and self.authorized_fingerprint != self.fingerprint()
 
-    def registration(self, client_secret: SecretStr | None) -> Registration:
-        """What the protocol engine needs to know; `services.client_secrets` adds which secret it is, and another."""
+    def registration(
+        self,
+        client_secret: SecretStr | None,
+        *,
+        client_secret_id: uuid.UUID | None = None,
+        other_secret: SecretStr | None = None,
+        other_secret_id: uuid.UUID | None = None,
+    ) -> Registration:
+        """What the protocol engine needs to know; `services.client_secrets` knows the secrets. Reads columns only."""
         return Registration(
             grant_type=self.grant_type,
             client_id=self.client_id,
             client_secret=client_secret,
+            client_secret_id=client_secret_id,
+            other_secret=other_secret,
+            other_secret_id=other_secret_id,
             authorization_endpoint=self.authorization_endpoint,
             token_endpoint=self.token_endpoint,
             revocation_endpoint=self.revocation_endpoint,

@@ -68,14 +68,16 @@ class Words(types.TypeDecorator[E]):
         """Store members of `enum`."""
         super().__init__()
         self.enum = enum
+        self._members = {member.value: member for member in enum}
+        self._values = {member: member.value for member in enum}
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
         """Store the member's value; anything outside the enumeration raises ValueError."""
-        return None if value is None else self.enum(value).value
+        return None if value is None else self._values.get(value) or self.enum(value).value
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> E | None:
         """Read the member back."""
-        return None if value is None else self.enum(value)
+        return None if value is None else self._members.get(value) or self.enum(value)
 
 
 class KeyringProblem(Exception):
@@ -126,6 +128,7 @@ class Keyring:
         self.current_id = pairs[0][0]
         self._raw = dict(pairs)
         self._ciphers = {key_id: AESGCMSIV(key) for key_id, key in pairs}
+        self._fingerprint_key = hashlib.sha256(b"fingerprint" + pairs[0][1]).digest()
 
     @classmethod
     def parse(cls, text: SecretStr) -> Keyring:
@@ -153,8 +156,7 @@ class Keyring:
 
     def fingerprint(self, value: SecretStr) -> str:
         """Keyed hash (HMAC-SHA-256, 128 bits in hex): tells two secrets apart and gives nothing away."""
-        key = hashlib.sha256(b"fingerprint" + self._raw[self.current_id]).digest()
-        return hmac.new(key, value.get_secret_value().encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.digest(self._fingerprint_key, value.get_secret_value().encode(), "sha256").hex()[:32]
 
     def encrypt(self, value: SecretStr, place: Place) -> bytes:
         """Ciphertext of `value`, bound to `place`."""

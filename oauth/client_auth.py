@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import quote_plus
 
 from pydantic import SecretStr
 
 from oauth.vocabulary import ClientAuthMethod, Registration
+
+SAFE = re.compile(r"[A-Za-z0-9_.~-]*")
 
 
 def basic(client: Any, _method: str, uri: str, headers: dict[str, str], body: str) -> tuple[str, dict[str, str], str]:
@@ -28,14 +31,14 @@ def basic_raw(
 
 def in_body(client: Any, _method: str, uri: str, headers: dict[str, str], body: str) -> tuple[str, dict[str, str], str]:
     """Id and secret in the body (RFC 6749 §2.3.1), as Authlib does it but without reading the body back first."""
-    return uri, headers, _added(body, client_id=client.client_id, client_secret=client.client_secret or "")
+    return uri, headers, _added(body, {"client_id": client.client_id, "client_secret": client.client_secret or ""})
 
 
 def id_in_body(
     client: Any, _method: str, uri: str, headers: dict[str, str], body: str
 ) -> tuple[str, dict[str, str], str]:
     """A client without a secret names itself (RFC 6749 §3.2.1)."""
-    return uri, headers, _added(body, client_id=client.client_id)
+    return uri, headers, _added(body, {"client_id": client.client_id})
 
 
 AUTHENTICATORS = {
@@ -102,8 +105,17 @@ def _encoding_matters(registration: Registration) -> bool:
     return quote_plus(registration.client_id) + quote_plus(secret) != registration.client_id + secret
 
 
-def _added(body: str, **params: str) -> str:
-    return "&".join(filter(None, (body, urlencode(params))))
+def form(params: Mapping[str, str]) -> str:
+    """`params` form-encoded (RFC 6749 App. B); what needs no encoding is not looked at twice."""
+    return "&".join([f"{_encoded(name)}={_encoded(value)}" for name, value in params.items()])
+
+
+def _encoded(text: str) -> str:
+    return text if SAFE.fullmatch(text) else quote_plus(text)
+
+
+def _added(body: str, params: Mapping[str, str]) -> str:
+    return f"{body}&{form(params)}" if body else form(params)
 
 
 def _with_basic(headers: dict[str, str], user: str, password: str) -> dict[str, str]:

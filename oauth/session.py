@@ -6,14 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import urlencode
 
 from authlib.oauth2.client import OAuth2Client
 from pydantic import SecretStr
 
 import outbound
 from oauth import introspection, reply
-from oauth.client_auth import AUTHENTICATORS, Proof, proofs
+from oauth.client_auth import AUTHENTICATORS, Proof, form, proofs
 from oauth.grants import extra
 from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure, Registration, TokenReply
 from outbound import Limits
@@ -137,7 +136,7 @@ class TokenClient(OAuth2Client):
         """The answer, and what its words must not repeat."""
         self.client_secret = proof.secret.get_secret_value() if proof.secret else ""
         authentication = self.client_auth(proof.method.value)
-        url, headers, body = authentication.prepare("POST", endpoint, dict(HEADERS), urlencode(params))
+        url, headers, body = authentication.prepare("POST", endpoint, dict(HEADERS), form(params))
         secrets = [self._registration.client_secret, self._registration.other_secret]
         secrets += [SecretStr(params[name]) for name in SENT_SECRETS if params.get(name)]
         if "Authorization" in headers:

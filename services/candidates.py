@@ -8,10 +8,24 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache, partial
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import ColumnElement, CompoundSelect, Row, and_, case, func, literal, not_, or_, union_all
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    CompoundSelect,
+    Integer,
+    Row,
+    and_,
+    bindparam,
+    case,
+    func,
+    not_,
+    or_,
+    union_all,
+)
 from sqlmodel import Session, col, select
 
 from config import Settings
@@ -142,7 +156,7 @@ def choose(session: Session, room: Room, now: datetime, limit: int, floors: Floo
     chosen: dict[uuid.UUID, None] = {}
     window = limit
     for _ in range(ROUNDS):
-        seen = session.execute(_due(now, list(room.open()), window, below)).all()
+        seen = _look(session, now, list(room.open()), window, below)
         _take(chosen, sorted(seen, key=lambda row: (row.priority, row.next_refresh_at)), room, limit)
         if len(chosen) == limit or len(seen) < window:
             break
@@ -152,11 +166,11 @@ def choose(session: Session, room: Room, now: datetime, limit: int, floors: Floo
 
 def oldest(session: Session, now: datetime, floors: Floors | None) -> datetime | None:
     """Since when the longest waiting token has been due; None when nothing is that is not leased."""
-    found = session.execute(_due(now, [], 1, floors.of(session, now) if floors is not None else {})).all()
+    found = _look(session, now, (), 1, floors.of(session, now) if floors is not None else {})
     return min((row.next_refresh_at for row in found), default=None)
 
 
-def free(now: datetime) -> ColumnElement[bool]:
+def free(now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
     """Not leased, or by somebody who died."""
     return or_(col(Token.lease_until).is_(None), col(Token.lease_until) <= now)
 
@@ -174,20 +188,36 @@ def _take(chosen: dict[uuid.UUID, None], seen: Sequence[Row[Any]], room: Room, l
             chosen[row.id] = None
 
 
-def _due(
-    now: datetime, conditions: Sequence[ColumnElement[bool]], limit: int, floors: dict[Priority, datetime]
-) -> CompoundSelect[Any]:
+def _due(conditions: Sequence[ColumnElement[bool]], *, bounded: bool) -> CompoundSelect[Any]:
     """What has been due longest, `limit` of each priority: one stretch of the index for each."""
+    now = bindparam("now", type_=UtcDateTime)
     columns: list[Any] = [Token.id, Token.priority, Token.next_refresh_at]
     columns += [Token.provider_host, Token.rotation, Token.reuse, deaths().label("deaths")]
     parts = []
     for priority in Priority:
         query = sa.select(*columns)
         query = query.where(col(Token.priority) == priority, col(Token.next_refresh_at) <= now, free(now), *conditions)
-        if priority in floors:
-            query = query.where(col(Token.next_refresh_at) >= literal(floors[priority], UtcDateTime))
-        parts.append(query.order_by(col(Token.next_refresh_at)).limit(limit).subquery())
+        if bounded:
+            query = query.where(col(Token.next_refresh_at) >= bindparam(f"floor{priority.value}", type_=UtcDateTime))
+        parts.append(query.order_by(col(Token.next_refresh_at)).limit(bindparam("limit", type_=Integer)).subquery())
     return union_all(*(sa.select(part) for part in parts))
+
+
+_due_anywhere = lru_cache(maxsize=2)(partial(_due, ()))
+"""Without conditions it is always the same; making it costs more than running it."""
+
+
+def _look(
+    session: Session,
+    now: datetime,
+    conditions: Sequence[ColumnElement[bool]],
+    limit: int,
+    floors: dict[Priority, datetime],
+) -> Sequence[Row[Any]]:
+    bounded = bool(floors)
+    query = _due(conditions, bounded=bounded) if conditions else _due_anywhere(bounded=bounded)
+    bounds = {f"floor{priority.value}": moment for priority, moment in floors.items()}
+    return session.execute(query, {"now": now, "limit": limit, **bounds}).all()
 
 
 def _is_strict() -> ColumnElement[bool]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import SecretStr
@@ -88,8 +88,9 @@ def registration(session: Session, connection: Connection, token: Token) -> Regi
 def with_secrets(connection: Connection, secrets: Sequence[Live]) -> Registration:
     """The registration that tries `secrets` in their order."""
     first, other = (*secrets, None, None)[:2]
-    return replace(
-        Connection.registration(connection, first.value if first else None),  # a drain has only its columns
+    return Connection.registration(  # a drain has only its columns
+        connection,
+        first.value if first else None,
         client_secret_id=first.id if first else None,
         other_secret=other.value if other else None,
         other_secret_id=other.id if other else None,

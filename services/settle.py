@@ -18,6 +18,7 @@ from models.types import utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
 from services import audit, edits, habits, hosts, states, successes
 from services.claims import Claim
+from services.hosts import Answer
 from services.resources import Resources
 
 log = logs.get(__name__)
@@ -76,12 +77,17 @@ def settle(session: Session, settings: Settings, results: Sequence[Result]) -> N
     except successes.Overtaken:
         session.rollback()
         stored = set()
-    for claim, result in sorted(results, key=lambda each: each[0].connection_id):
-        if claim.refresh_id not in stored:
-            _settle_with_care(session, settings, claim, result)
-    answers = [(claim.host, result if isinstance(result, OAuthFailure) else None) for claim, result in results]
-    hosts.note(session, settings, utc_now(), answers)
+    others = [(claim, result) for claim, result in results if claim.refresh_id not in stored]
+    for claim, result in sorted(others, key=lambda each: each[0].connection_id):
+        _settle_with_care(session, settings, claim, result)
+    hosts.note(session, settings, utc_now(), [_answer(claim, result) for claim, result in results])
     session.commit()
+
+
+def _answer(claim: Claim, result: TokenReply | OAuthFailure) -> Answer:
+    """What a result says of the provider's host."""
+    failure = result if isinstance(result, OAuthFailure) else None
+    return Answer(claim.host, failure, claim.connection_id, claim.workspace_id)
 
 
 def _settle_with_care(session: Session, settings: Settings, claim: Claim, result: TokenReply | OAuthFailure) -> None:

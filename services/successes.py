@@ -68,7 +68,7 @@ def _unchanged(session: Session, claims: Sequence[Claim]) -> set[uuid.UUID]:
     query = (
         sa.select(*columns)
         .join(Token, sa.and_(col(Token.connection_id) == Connection.id))
-        .where(col(Connection.id).in_(sorted(by_connection)))
+        .where(col(Connection.id).in_(by_connection))
         .where(col(Token.id).in_([claim.token_id for claim in claims]))
         .order_by(col(Connection.id))
         .with_for_update(of=Connection, **edits.WITHOUT_KEY)
