@@ -17,6 +17,6 @@ Cards: cards, headers, destinations (where a token may go); edits (one at a time
 A card's call: preview (all of it), preview_tree, calls, call_plans, call_authorization, call_replies, call_failures,
 dead_tokens (when the API turns one down).
 People: members, accounts (one's own), sign_in, passwords, links, workspaces, provisioning (from the command line).
-The installation: doctor, health, heartbeats, housekeeping, keys.
+The installation: doctor, health, heartbeats, clock (set back), housekeeping, keys.
 Everywhere: audit, errors, resources, slots.
 """

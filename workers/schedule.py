@@ -17,7 +17,7 @@ from sqlmodel import Session
 import logs
 from config import Settings
 from models.types import utc_now
-from services import housekeeping, journal, leases, tokens
+from services import clock, housekeeping, journal, leases, tokens
 from services.resources import Resources
 from workers import queue
 from workers.jobs import Stopping
@@ -75,6 +75,7 @@ class Scheduler:
         self._helper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="drain")
         self._drain: Future[int] | None = None
         self._needed = False
+        self._watch, self._set_back = clock.Watch(), False
         self._done_at = dict.fromkeys((chore.name for chore in CHORES), float("-inf"))
 
     def __enter__(self) -> Scheduler:
@@ -86,6 +87,7 @@ class Scheduler:
     def tick(self) -> None:
         """Ring if something is due, drain if nobody else does, sweep up. Raises DATABASE_AWAY."""
         self._collect()
+        self._mind_the_clock()
         with self._resources.database.session() as session:
             oldest = leases.oldest_due(session)
         if oldest is not None:
@@ -114,6 +116,17 @@ class Scheduler:
             return
         ended, self._drain = self._drain, None
         ended.result()
+
+    def _mind_the_clock(self) -> None:
+        """Put times right that cannot be, after this machine's clock was set back."""
+        self._set_back = self._watch.was_set_back() or self._set_back
+        if not self._set_back:
+            return
+        with self._resources.database.session(writing=True) as session:
+            rows = clock.mend(session, self._resources.settings, utc_now())
+        self._set_back = False
+        if rows:
+            log.warning("the clock was set back, so times ahead of it were put right", rows=rows)
 
     def _sweep(self) -> None:
         for chore in CHORES:

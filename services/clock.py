@@ -1,0 +1,62 @@
+"""What a clock that was set back leaves behind: times in the database that cannot be, put right.
+
+A clock set forward needs no care: what looks due is refreshed, once. Set back, tokens would seem to live for as
+long as the clock was wrong, and leases, waits and breakers to last for so long.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+
+from sqlalchemy import CursorResult, update
+from sqlmodel import Session, SQLModel, col
+
+from config import Settings
+from models import ProviderHost, Token
+from models.types import utc_now
+from oauth.lifetime import LONGEST_RETRY_AFTER
+
+SKEW = 150.0
+"""Seconds by which the clocks of two machines may differ without anybody minding."""
+
+
+class Watch:
+    """Notices that this machine's clock was set back, by the clock that only counts."""
+
+    def __init__(self) -> None:
+        """Nothing is known of the time before."""
+        self._ahead: float | None = None
+
+    def was_set_back(self) -> bool:
+        """Whether it was since the last look, or may have been before the first."""
+        before, self._ahead = self._ahead, utc_now().timestamp() - time.monotonic()
+        return before is None or self._ahead < before - SKEW
+
+
+def mend(session: Session, settings: Settings, now: datetime) -> int:
+    """Put right what lies too far ahead; commits, and returns how many rows that were.
+
+    A token that came in the future has an unknown age: it is renewed now, which costs one refresh. A lease is
+    not ended but lasts no longer than any, since whoever holds it may still be sending.
+    """
+    ahead = timedelta(seconds=SKEW)
+    retry = timedelta(seconds=max(settings.retry_longest, LONGEST_RETRY_AFTER) * 1.1)
+    lease, breaker = timedelta(seconds=settings.lease), timedelta(seconds=settings.breaker_longest)
+    due, held_until = col(Token.next_refresh_at), col(Token.lease_until)
+    came, opens = col(Token.received_at), col(ProviderHost.open_until)
+    found = [
+        _set(session, Token, held_until > now + lease + ahead, lease_until=now + lease),
+        _set(session, Token, (came > now + ahead) & (due > now), received_at=now, next_refresh_at=now),
+        _set(session, Token, (col(Token.failures) > 0) & (due > now + retry + ahead), next_refresh_at=now),
+        _set(session, ProviderHost, opens > now + breaker + ahead, open_until=now),
+    ]
+    session.commit()
+    return sum(found)
+
+
+def _set(session: Session, table: type[SQLModel], wrong: object, **values: datetime) -> int:
+    statement = update(table).where(wrong).values(**values)  # type: ignore[arg-type]  # a condition, of several kinds
+    result = session.execute(statement.execution_options(synchronize_session=False))
+    assert isinstance(result, CursorResult)
+    return result.rowcount
