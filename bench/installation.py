@@ -253,6 +253,11 @@ class Installation:
         self.resources = self._open()
 
     @property
+    def settings(self) -> Mapping[str, str]:
+        """Cardkey's, by name."""
+        return self._settings
+
+    @property
     def url(self) -> str:
         """Where people open the portal."""
         return self._settings["public_url"]

@@ -9,12 +9,12 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bench.faults import kills, outages
+from bench.faults import crowds, kills, outages
 from bench.faults.rows import RESULTS, ROWS, Outcome, Row, add_up, keep
 from bench.faults.stage import EVERYBODY, Stage
 from bench.installation import NotPermitted
 
-SUBJECTS = (kills, outages)
+SUBJECTS = (kills, outages, crowds)
 """Imported so that their rows are entered."""
 QUICK_SHARE = 0.5
 """Share of the grants that play in `--quick`."""

@@ -48,6 +48,8 @@ class Grant:
     """Why it is no longer alive; empty while it is."""
     uses: Counter[str] = field(default_factory=Counter)
     """How often each refresh token was sent."""
+    codes: Counter[str] = field(default_factory=Counter)
+    """How often each authorization code was sent."""
     refused: int = 0
     issued: int = 0
     hits: list[float] = field(default_factory=list)
@@ -76,6 +78,15 @@ class Grant:
         if not self.ended and self.mode is Mode.STRICT and token in self.replaced:
             self.ended = "reuse"
         return False
+
+    def redeem(self, code: str) -> bool:
+        """An authorization code is sent: a new family of tokens. A second time ends the grant (RFC 6749 §4.1.2)."""
+        self.codes[code] += 1
+        if self.codes[code] > 1:
+            self.ended = "code reuse"
+            return False
+        self.renew()
+        return True
 
     def verdict(self, token: str) -> str:
         """What the next use of `token` would meet: empty when it is the live token of a living grant."""
@@ -138,6 +149,7 @@ class Ledger:
             "hits": len(grant.hits),
             "last_hit": grant.hits[-1] if grant.hits else 0.0,
             "most_uses": max(grant.uses.values(), default=0) if grant.mode is not Mode.STATIC else 0,
+            "codes": sum(grant.codes.values()),
             "acted": grant.acted,
             "replied": grant.replied,
         }

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from html import unescape
+from html.parser import HTMLParser
 from http.cookies import SimpleCookie
 from types import TracebackType
 from urllib.parse import urlencode
@@ -88,6 +89,48 @@ def person(stage: Stage, role: Role = Role.ADMIN) -> Browser:
     browser = Browser(stage.installation.port)
     browser.sign_in(email)
     return browser
+
+
+class _Form(HTMLParser):
+    """Reads the fields of one form as they stand."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__()
+        self._action, self._inside = action, False
+        self._select, self._text = "", ""
+        self.fields: dict[str, str] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self._inside = found.get("action", "") == self._action and found.get("method", "") == "post"
+        elif self._inside and tag == "input" and found.get("name"):
+            chosen = found.get("type") not in ("radio", "checkbox", "submit") or "checked" in found
+            if chosen:
+                self.fields[found["name"]] = found.get("value", "on")
+        elif self._inside and tag in ("select", "textarea"):
+            self._select = found.get("name", "") if tag == "select" else ""
+            self._text = found.get("name", "") if tag == "textarea" else ""
+            self.fields.setdefault(self._text or self._select, "")
+        elif self._inside and tag == "option" and self._select and "selected" in found:
+            self.fields[self._select] = found.get("value", "")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("select", "textarea"):
+            self._select = self._text = ""
+        elif tag == "form":
+            self._inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self._text:
+            self.fields[self._text] += data
+
+
+def fields_of(page: str, action: str) -> dict[str, str]:
+    """What a page's form would send if nothing was typed."""
+    form = _Form(action)
+    form.feed(page)
+    return form.fields
 
 
 class Watcher:

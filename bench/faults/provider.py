@@ -96,12 +96,14 @@ class Provider:
         if script is not None and not script.get("acts"):
             await play(script, grant, writer)
             return
-        good = True if "code" in form else grant.use(form["refresh_token"])
-        await self._reach(ACTED, grant)
+        renews = form.get("grant_type") == "refresh_token"
+        good = grant.use(form["refresh_token"]) if renews else grant.redeem(form["code"])
+        status, body = (200, self._tokens(grant)) if good else (400, b'{"error": "invalid_grant"}')
+        if renews:
+            await self._reach(ACTED, grant)
         if script is not None:
             await play(script, grant, writer)
             return
-        status, body = (200, self._tokens(grant)) if good else (400, b'{"error": "invalid_grant"}')
         await send(writer, status, body, half=lambda: self._reach(HALF, grant))
         grant.replied = time.time()
         self.replies += 1
@@ -238,6 +240,7 @@ class Control:
         for grant in self._provider.ledger.grants:
             grant.uses.clear()
             grant.hits.clear()
+            grant.codes.clear()
         self._provider.most_in_flight = 0
         self._provider.api_hits.clear()
         return True

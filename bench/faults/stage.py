@@ -15,7 +15,7 @@ from sqlmodel import col
 
 from bench.faults.ledger import CLIENT_SECRET, Mode
 from bench.faults.remote import Remote
-from bench.installation import Installation, Process, wait_for
+from bench.installation import Installation, Process, accepts, wait_for
 from models import (
     ClientSecret,
     Connection,
@@ -142,6 +142,10 @@ class Stage:
                 return len(session.execute(select(col(Heartbeat.process))).all()) >= len(everybody)
 
         wait_for(alive, "the processes do not start", 60.0)
+
+    def wait_until_served(self) -> None:
+        """Wait until the portal answers."""
+        wait_for(lambda: accepts(self.installation.port), "the portal does not answer", 60.0)
 
     def add(self, mode: Mode, count: int, **columns: Any) -> list[Item]:
         """More consents with their connections."""
