@@ -1,8 +1,12 @@
 """Refreshing by hand: who may, what joins, what is left out, and how it is followed to its end."""
 
-import random
-from concurrent.futures import ThreadPoolExecutor
+import json
+import os
+import subprocess
+import sys
+import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlmodel import col, delete, update
@@ -19,13 +23,21 @@ from models import (
 )
 from models.types import utc_now
 from oauth.vocabulary import GrantType
-from services import bulk, connections, overview, refreshes, tokens
+from services import bulk, connections, journal, overview, progress, refreshes, tokens
 from services.audit import COMMAND_LINE, Actor
-from services.bulk import ItemState
-from services.errors import NotFound
 from services.overview import Filter
+from services.progress import ItemState
 
+ROOT = Path(__file__).resolve().parents[2]
 MOVED = ("connections", "tokens", "client_secrets")
+
+
+def environment_of(settings) -> dict[str, str]:
+    """What makes a process of its own work on this test's database with its keys."""
+    names = ("data_dir", "database_url", "outbound_allow", "manual_cooldown")
+    own = {f"CARDKEY_{name.upper()}": str(getattr(settings, name)) for name in names}
+    secret = {name: getattr(settings, name).get_secret_value() for name in ("secret_key", "encryption_keys")}
+    return own | {f"CARDKEY_{name.upper()}": value for name, value in secret.items()}
 
 
 @pytest.fixture
@@ -45,9 +57,8 @@ def select(resources, world):
     """Press Refresh selected as Oscar."""
 
     def pressed(*rows):
-        with resources.database.session(writing=True) as session:
-            actor = Actor.person(world.oscar)
-            return refreshes.refresh_in_bulk(session, resources.settings, rows, world.oscar.id, actor)
+        wanted = Filter(connection_ids=frozenset(row.id for row in rows))
+        return bulk.ask(resources, wanted, world.oscar.id, Actor.person(world.oscar))
 
     return pressed
 
@@ -58,9 +69,20 @@ def follow(resources):
 
     def followed(started):
         with resources.database.session() as session:
-            return bulk.progress(session, session.get_one(BulkRefresh, started.id))
+            return progress.progress(session, session.get_one(BulkRefresh, started.id))
 
     return followed
+
+
+@pytest.fixture
+def results(resources):
+    """What came of each connection of a bulk."""
+
+    def told(started):
+        with resources.database.session() as session:
+            return progress.results(session, session.get_one(BulkRefresh, started.id)).results
+
+    return told
 
 
 @pytest.fixture
@@ -87,8 +109,8 @@ def connected(world, provider):
     return make
 
 
-def states(progress) -> list[ItemState]:
-    return [item.state for item in progress.items]
+def states(results) -> list[ItemState]:
+    return [result.state for result in results]
 
 
 def test_a_press_makes_the_token_due_before_everything_scheduled_and_is_on_record(world, press):
@@ -124,16 +146,23 @@ def test_a_press_joins_the_refresh_that_is_under_way(world, press):
     assert world.token(connection).priority == Priority.SCHEDULED
 
 
-def test_a_thousand_presses_for_ten_connections_make_ten_requests(world, press, connected, provider, resources):
-    ten = [connected() for _ in range(10)]
-    wishes = [random.sample(ten, 1) for _ in range(500)] + [random.sample(ten, 3) for _ in range(500)]
-    with ThreadPoolExecutor(8) as pool:
-        asked = list(pool.map(lambda chosen: press(*chosen), wishes))
-        pool.submit(tokens.drain, resources, 5).result()
+def test_ten_thousand_presses_for_a_hundred_connections_make_a_hundred_requests(
+    world, press, connected, provider, resources, settings
+):
+    hundred = [connected() for _ in range(100)]
+    command = [sys.executable, "-m", "tests.support.presser", str(world.oscar.id), "250", "20"]
+    environment = {**os.environ, **environment_of(settings)}
+    pressers = [subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) for _ in range(2)]
+    while any(presser.poll() is None for presser in pressers):
+        tokens.drain(resources, 5)
+        time.sleep(0.05)
     tokens.drain(resources, 5)
-    assert sum(len(one.marked) for one in asked) == 10
-    assert sum(len(one.marked) + len(one.joined) for one in asked) == 2000
-    assert provider.hits() == 10
+    told = [json.loads(presser.communicate()[0]) for presser in pressers]
+    assert [presser.returncode for presser in pressers] == [0, 0]
+    assert sum(one["marked"] for one in told) == 100
+    assert sum(one["marked"] + one["joined"] for one in told) == 10_000
+    assert provider.hits() == 100
+    assert {world.token(connection).generation for connection in hundred} == {2}
 
 
 def test_what_cannot_be_refreshed_is_left_out_with_the_reason(world, press):
@@ -166,25 +195,16 @@ def test_a_misconfigured_connection_may_be_tried_by_hand(world, press, connected
     assert world.reread(connection).state is ConnectionState.ACTIVE
 
 
-def test_more_than_one_statement_holds_are_asked_for_at_once(world, press, monkeypatch):
-    monkeypatch.setattr(refreshes, "AT_ONCE", 3)
-    many = [world.connection() for _ in range(8)]
-    for connection in many:
-        world.authorize(connection)
-    assert len(press(*many).marked) == 8
-    assert len(press(*many).joined) == 8
-
-
-def test_a_bulk_of_fifty_is_followed_to_its_end(world, select, follow, connected, provider, resources, change):
+def test_a_bulk_of_fifty_is_followed_to_its_end(world, select, results, follow, connected, provider, resources, change):
     fifty = [connected() for _ in range(50)]
     world.set_token(fifty[0], refresh_token_sealed=world.token(fifty[1]).refresh_token_sealed)
     (started,) = select(*fifty)
     assert follow(started).done == 0
-    assert set(states(follow(started))) == {ItemState.WAITING}
+    assert set(states(results(started))) == {ItemState.WAITING}
     tokens.drain(resources, 20)
-    progress = follow(started)
-    assert progress.is_over
-    assert (progress.total, progress.count("refreshed"), progress.count("failed")) == (50, 49, 1)
+    found = follow(started)
+    assert found.is_over
+    assert (found.total, found.count("refreshed"), found.count("failed")) == (50, 49, 1)
     assert provider.hits() == 49
 
 
@@ -193,8 +213,8 @@ def test_a_bulk_ends_although_its_connections_vanish(world, select, follow, conn
     (started,) = select(kept, deleted)
     connections.delete(resources, Actor.person(world.alice), deleted.id)
     tokens.drain(resources, 5)
-    progress = follow(started)
-    assert (progress.total, progress.done, progress.is_over) == (1, 1, True)
+    found = follow(started)
+    assert (found.total, found.done, found.is_over) == (1, 1, True)
 
 
 def test_a_bulk_nobody_takes_up_is_not_followed_for_ever(world, select, follow, connected, change):
@@ -206,55 +226,54 @@ def test_a_bulk_nobody_takes_up_is_not_followed_for_ever(world, select, follow, 
 
 
 def test_a_refusal_is_told_in_the_providers_words_and_ends_the_bulk(
-    world, select, follow, connected, provider, resources
+    world, select, results, connected, provider, resources
 ):
     connection = connected()
     provider.control(behaviours={"token": "invalid_grant"})
     (started,) = select(connection)
     tokens.drain(resources, 5)
-    progress = follow(started)
-    assert states(progress) == [ItemState.FAILED]
-    assert progress.items[0].words == world.reread(connection).failure_reason != ""
+    assert states(results(started)) == [ItemState.FAILED]
+    assert results(started)[0].words == world.reread(connection).failure_reason != ""
 
 
-def test_an_earlier_failure_does_not_end_a_new_bulk(world, select, follow, connected, provider, resources):
+def test_an_earlier_failure_does_not_end_a_new_bulk(world, select, results, connected, provider, resources):
     connection = connected()
     provider.control(behaviours={"token": "status:500"})
     world.make_due(connection)
     tokens.drain(resources, 5)
     provider.control(behaviours={})
     (started,) = select(connection)
-    assert states(follow(started)) == [ItemState.WAITING]
+    assert states(results(started)) == [ItemState.WAITING]
     tokens.drain(resources, 5)
-    assert states(follow(started)) == [ItemState.REFRESHED]
+    assert states(results(started)) == [ItemState.REFRESHED]
 
 
 @pytest.mark.parametrize(("behaviour", "ended"), [({}, "refreshed"), ({"token": "status:500"}, "failed")])
 def test_a_bulk_that_joins_what_is_already_over_is_over(
-    behaviour, ended, world, press, select, follow, connected, provider, resources
+    behaviour, ended, world, press, select, results, connected, provider, resources
 ):
     connection = connected()
     provider.control(behaviours=behaviour)
     press(connection)
     tokens.drain(resources, 5)
     (started,) = select(connection)
-    assert [state.value for state in states(follow(started))] == [ended]
+    assert [state.value for state in states(results(started))] == [ended]
 
 
-def test_a_bulk_that_joins_a_press_still_waiting_waits_with_it(world, press, select, follow, connected, resources):
+def test_a_bulk_that_joins_a_press_still_waiting_waits_with_it(world, press, select, results, connected, resources):
     connection = connected()
     press(connection)
     (started,) = select(connection)
-    assert states(follow(started)) == [ItemState.WAITING]
+    assert states(results(started)) == [ItemState.WAITING]
     tokens.drain(resources, 5)
-    assert states(follow(started)) == [ItemState.REFRESHED]
+    assert states(results(started)) == [ItemState.REFRESHED]
 
 
-def test_a_disconnected_connection_ends_its_part_of_a_bulk(world, select, follow, connected, resources, provider):
+def test_a_disconnected_connection_ends_its_part_of_a_bulk(world, select, results, connected, resources, provider):
     connection = connected()
     (started,) = select(connection)
     connections.disconnect(resources, Actor.person(world.alice), connection.id)
-    assert follow(started).items[0].words == "It was disconnected in the meantime."
+    assert results(started)[0].words == "It was disconnected in the meantime."
     tokens.drain(resources, 5)
     assert provider.hits() == 0
 
@@ -275,14 +294,14 @@ def test_the_press_of_a_removed_member_is_dropped_and_the_schedule_kept(
 
 
 def test_the_press_of_somebody_made_an_agent_is_dropped(
-    world, press, select, follow, connected, provider, resources, change
+    world, press, select, results, connected, provider, resources, change
 ):
     connection = connected()
     (started,) = select(connection)
     change(Membership, col(Membership.user_id) == world.oscar.id, role=Role.AGENT)
     tokens.drain(resources, 5)
     assert provider.hits() == 0
-    assert follow(started).items[0].words == "The request was withdrawn."
+    assert results(started)[0].words == "The request was withdrawn."
 
 
 def test_presses_of_the_owner_and_of_the_command_line_count_everywhere(world, press, connected, provider, resources):
@@ -293,14 +312,14 @@ def test_presses_of_the_owner_and_of_the_command_line_count_everywhere(world, pr
 
 
 def test_a_connection_paused_after_the_press_is_not_refreshed(
-    world, select, follow, connected, provider, resources, change
+    world, select, results, connected, provider, resources, change
 ):
     connection = connected()
     (started,) = select(connection)
     change(Connection, col(Connection.id) == connection.id, state=ConnectionState.PAUSED)
     tokens.drain(resources, 5)
     assert provider.hits() == 0
-    assert follow(started).items[0].words == "It is paused. Resume it first."
+    assert results(started)[0].words == "It is paused. Resume it first."
 
 
 def test_a_connection_deleted_after_the_press_is_not_refreshed(world, press, connected, provider, resources):
@@ -340,7 +359,7 @@ def test_a_scheduled_refresh_does_not_name_who_pressed_before(world, press, conn
     world.make_due(connection)
     tokens.drain(resources, 5)
     with resources.database.session() as session:
-        newest, oldest = refreshes.history(session, connection)
+        newest, oldest = journal.history(session, connection)
     assert (oldest.trigger.value, oldest.requested_by) == ("manual", world.oscar.id)
     assert (newest.trigger.value, newest.requested_by) == ("scheduled", None)
 
@@ -350,16 +369,15 @@ def test_the_command_line_selects_by_workspace_by_time_and_everything(world, res
     for connection, lifetime in ((soon, 600), (late, 86400), (foreign, 600)):
         world.authorize(connection, lifetime=lifetime)
 
-    def ids(rows):
-        return {row.id for row in rows}
+    def ids(wanted):
+        with resources.database.session() as session:
+            return {row.connection.id for row in overview.every(session, wanted)}
 
-    with resources.database.session() as session:
-        assert ids(refreshes.of_workspace(session, "acme")) == {soon.id, late.id}
-        assert ids(refreshes.due_within(session, 3600)) == {soon.id, foreign.id}
-        assert ids(refreshes.everything(session)) == {soon.id, late.id, foreign.id}
-        assert ids(refreshes.named(session, [late.id, late.id, world.acme.id])) == {late.id}
-        with pytest.raises(NotFound, match='no workspace named "Nowhere"'):
-            refreshes.of_workspace(session, "Nowhere")
+    assert ids(Filter(workspace_id=world.acme.id)) == {soon.id, late.id}
+    assert ids(Filter(due_until=utc_now() + timedelta(hours=1))) == {soon.id, foreign.id}
+    assert ids(Filter()) == {soon.id, late.id, foreign.id}
+    assert ids(Filter(connection_ids=frozenset({late.id, world.acme.id}))) == {late.id}
+    assert ids(Filter(connection_ids=frozenset())) == set()
 
 
 def test_the_overview_counts_and_puts_those_first_that_need_somebody(world, resources):
