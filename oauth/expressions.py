@@ -16,6 +16,8 @@ from jmespath.exceptions import JMESPathError
 from jmespath.visitor import Options
 
 LONGEST = 300
+MOST_PARTS = 40
+"""Each may go over the whole reply: forty of them take about a second for the largest that is read."""
 READS = frozenset(
     "and_expression comparator current field filter_projection flatten function_expression identity index "
     "index_expression literal not_expression or_expression pipe projection slice subexpression value_projection".split()
@@ -30,9 +32,12 @@ def problem(text: str) -> str:
     if len(text) > LONGEST:
         return f"Use at most {LONGEST} characters."
     try:
-        strange = next((name for name in _parts(jmespath.compile(text).parsed) if name), "")
+        parts = list(_parts(jmespath.compile(text).parsed))
     except (JMESPathError, RecursionError):
         return "This is no JMESPath that can be read. Names are joined by dots, as in data.token."
+    if len(parts) > MOST_PARTS:
+        return "This goes over the reply too often. Point at the place more directly."
+    strange = next(filter(None, parts), "")
     return f"It may only point at something in the reply; {strange} does more." if strange else ""
 
 

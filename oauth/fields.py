@@ -35,6 +35,8 @@ SHORTEST_TOKEN = 16
 NO_TOKEN_NAME = re.compile(
     r"(?i)(^|[a-z_])(id|uri|url|time|date|at|scope|type|message|description|status|state|error|code|reason|hint|name|email|host|domain)s?$"
 )
+LONGEST_MAPPED = 64 * 1024
+"""Characters of a reply in which an admin's mapping is followed: it takes its time, and other requests wait."""
 MOST_NODES = 2000
 DEEPEST = 12
 
@@ -63,7 +65,7 @@ def read(text: str, mapping: Mapping[str, str]) -> Fields:
     inner = [] if _is_text(top.get("access_token")) else _wrapped(top)
     if len(inner) == 1:
         top = {**top, **{name: value for name, value in inner[0].items() if name not in top or not _is_nothing(value)}}
-    found = _mapped(document, mapping)
+    found = _mapped(document, mapping) if len(text) <= LONGEST_MAPPED else {}
     if not found and not inner and not _is_reply(text, top):
         top = {}
     return Fields({**top, **found}, document, len(inner) > 1 and "access_token" not in found)

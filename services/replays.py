@@ -66,7 +66,7 @@ class Kept:
 
     refresh_id: uuid.UUID
     consent: bool
-    """Whether it came at the end of an authorization, whose code cannot be sent again."""
+    """Whether it answers an authorization code, which cannot be sent again."""
     received_at: datetime
     status: int | None
     characters: int
@@ -235,7 +235,7 @@ def _shown(session: Session, connection: Connection, token: Token, journal: Refr
         problem = str(failure)
     return Kept(
         refresh_id=journal.id,
-        consent=journal.trigger is Trigger.AUTHORIZE,
+        consent=journal.trigger is Trigger.AUTHORIZE and connection.grant.needs_person,
         received_at=journal.closed_at or journal.sent_at,
         status=journal.http_status,
         characters=len(text.get_secret_value()),

@@ -1,5 +1,8 @@
 """Expressions of admins: what they may say, and that none of them can do harm."""
 
+import json
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,7 +49,9 @@ def test_an_expression_points_at_what_it_names(text, found):
         ("`{", "no JMESPath"),
         ("é", "no JMESPath"),
         ("a" * 301, "at most 300"),
-        ("!" * 290 + "a", ""),
+        ("!" * 30 + "a", ""),
+        ("[]" * 140, "too often"),
+        ("[?@]|" * 55 + "[0]", "too often"),
         ("(" * 140 + "a" + ")" * 140, ""),
     ],
 )
@@ -100,3 +105,12 @@ PIECES += [
 @given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join) | st.text(max_size=12), JSON_VALUES)
 def test_no_expression_raises_whatever_the_reply_holds(text, reply):
     expressions.find(text, reply)
+
+
+def test_the_slowest_expression_on_a_large_reply_takes_about_a_second():
+    reply = json.loads(f"[{','.join('1' for _ in range(128_000))}]")
+    for text in ("[?@]|" * 7 + "[0]", "[]" * 13):
+        assert expressions.problem(text) == ""
+        started = time.process_time()
+        expressions.find(text, reply)
+        assert time.process_time() - started < 5
