@@ -80,7 +80,7 @@ def list_providers(resources: Resources) -> Report:
     """Every provider's host with how it stands, requests in flight, and its limit."""
     with resources.database.session() as session:
         found = providers.listed(session, resources.settings, utc_now(), None)
-        paused = [notice for notice in providers.notices(session, set()) if notice.is_for_all]
+        paused = [notice for notice in providers.notices(session, None) if notice.is_for_all]
     lines = ["Everything is paused. To go on: flask tokens resume --all"] if paused else []
     lines += [_line(provider) for provider in found] or ["No connection names a provider yet."]
     data = {"paused": bool(paused), "providers": [_as_data(provider) for provider in found]}

@@ -33,6 +33,12 @@ class ProviderHost(Record, table=True):
     failure_reason: str = ""
     failed_at: datetime | None = moment()
     """Since when it is in trouble: the first of those requests."""
+    failed_for: uuid.UUID | None = None
+    """The connection of that first one."""
+    failed_in: uuid.UUID | None = None
+    """Its workspace."""
+    is_shared: bool = False
+    """Whether others have the same trouble: other connections, or other workspaces where it wants fewer requests."""
     open_until: datetime | None = moment()
     """The breaker: nothing is sent before; then one request tries, and the others follow its success."""
     releasing: bool = False

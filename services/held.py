@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, case, literal, or_, update
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement, CompoundSelect, CursorResult, case, literal, or_, update
 from sqlmodel import Session, col, select
 
 from config import Settings
@@ -27,13 +28,13 @@ CANDIDATES = 3
 """Rows that are due when a breaker lets one request through; the others wait for its answer out of the way."""
 
 
-def hold(session: Session, settings: Settings, now: datetime, hosts: Iterable[str]) -> None:
-    """Move what is due at closed hosts out of the way: each row once, not again at every look.
+def hold(session: Session, settings: Settings, now: datetime, hosts: Collection[str]) -> None:
+    """Move what is due at closed hosts, and first in line, out of the way: each row once, not at every look.
 
     It is due again when the host is, or by itself after `retry_longest` at the latest.
     """
-    due = (col(Token.priority).in_(list(Priority)), col(Token.next_refresh_at) <= now, _free(now))
-    if session.exec(select(Token.id).where(col(Token.provider_host).in_(sorted(hosts)), *due).limit(1)).first() is None:
+    in_the_way = [row_id for row_id, host in session.execute(_head(now)) if host in hosts]
+    if not in_the_way:
         return
     # Whoever opens a host again waits for this commit, and then finds what was moved here.
     query = select(ProviderHost).where(col(ProviderHost.host).in_(sorted(hosts))).order_by(ProviderHost.host)
@@ -41,9 +42,20 @@ def hold(session: Session, settings: Settings, now: datetime, hosts: Iterable[st
     closed = [row for row in session.exec(query) if row.is_closed(now)]
     half = settings.retry_longest / 2
     later = _spread(now + timedelta(seconds=half), half)
-    _move(session, (col(Token.provider_host).in_([row.host for row in closed]), *due), later, held=True)
+    mine = (col(Token.id).in_(in_the_way), col(Token.provider_host).in_([row.host for row in closed]))
+    _move(session, (*mine, col(Token.next_refresh_at) <= now, _free(now)), later, held=True)
     for row in closed:
         name_candidates(session, row, now)
+
+
+def _head(now: datetime) -> CompoundSelect[Any]:
+    """Ids and hosts of what has been due longest, some of each priority: one stretch of the index for each."""
+    parts = []
+    for priority in Priority:
+        query = sa.select(col(Token.id), col(Token.provider_host))
+        query = query.where(col(Token.priority) == priority, col(Token.next_refresh_at) <= now, _free(now))
+        parts.append(query.order_by(col(Token.next_refresh_at)).limit(AT_ONCE // len(Priority)).subquery())
+    return sa.union_all(*(sa.select(part) for part in parts))
 
 
 def release(session: Session, settings: Settings, now: datetime, host: str) -> bool:

@@ -7,16 +7,18 @@ the way, and after a while one request tries. What answers that one closes the b
 from __future__ import annotations
 
 import random
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, case, func, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from config import Settings
-from models import EVERYTHING, Connection, ProviderHost, Slot, Token
+from models import EVERYTHING, ProviderHost, Token
 from oauth.vocabulary import FailureClass, OAuthFailure
 from services import held
 from services.errors import Refused
@@ -29,6 +31,16 @@ THROTTLED_SHARE = 4
 """By what the limit of a host is divided after that, until it answers again."""
 ALL_PAUSED = "All token requests are paused. They go on as soon as the owner of this installation resumes them."
 HOST_PAUSED = "Token requests to {host} are paused. They go on as soon as the owner of this installation resumes them."
+
+
+class Answer(NamedTuple):
+    """What became of a request to a host."""
+
+    host: str
+    failure: OAuthFailure | None
+    """None: a token came."""
+    connection_id: uuid.UUID
+    workspace_id: uuid.UUID
 
 
 class Paused(Refused):
@@ -84,27 +96,25 @@ def release(session: Session, settings: Settings, now: datetime, row: ProviderHo
     session.add(row)
 
 
-def note(
-    session: Session, settings: Settings, now: datetime, results: Iterable[tuple[str, OAuthFailure | None]]
-) -> None:
-    """Learn from requests what they say about their hosts (None: a token came), in the order they ended.
+def note(session: Session, settings: Settings, now: datetime, answers: Iterable[Answer]) -> None:
+    """Learn from requests what they say about their hosts, in the order they ended.
 
-    For whoever settles, after the rows of tokens and connections are written. Does not commit. Where every
-    host answers and none was in trouble, it is one query.
+    For whoever settles, after the rows of tokens are written. Does not commit. Where every host answers and
+    none was in trouble, it is one query.
     """
-    by_host: dict[str, list[OAuthFailure | None]] = {}
-    for host, failure in results:
-        if host and (failure is None or failure.failure_class is not FailureClass.LOCAL):
-            by_host.setdefault(host, []).append(failure)
+    by_host: dict[str, list[Answer]] = {}
+    for answer in answers:
+        if answer.host and (answer.failure is None or answer.failure.failure_class is not FailureClass.LOCAL):
+            by_host.setdefault(answer.host, []).append(answer)
     if not by_host:
         return
     trouble = or_(col(ProviderHost.failures) > 0, col(ProviderHost.open_until).is_not(None))
     query = select(ProviderHost.host).where(col(ProviderHost.host).in_(sorted(by_host)), trouble)
-    news = {host for host, failures in by_host.items() if any(_is_trouble(failure) for failure in failures)}
+    news = {host for host, found in by_host.items() if any(_is_trouble(answer.failure) for answer in found)}
     for host in sorted({*session.exec(query), *news}):  # in one order, so that no two wait for each other
         row = locked(session, host)
-        for failure in by_host[host]:
-            _weigh(session, settings, now, row, failure)
+        for answer in by_host[host]:
+            _weigh(session, settings, now, row, answer)
 
 
 def try_now(session: Session, now: datetime, row: ProviderHost) -> None:
@@ -156,23 +166,25 @@ def _is_trouble(failure: OAuthFailure | None) -> bool:
     return failure is not None and (failure.failure_class in DOWN or failure.failure_class is FailureClass.THROTTLED)
 
 
-def _weigh(
-    session: Session, settings: Settings, now: datetime, row: ProviderHost, failure: OAuthFailure | None
-) -> None:
+def _weigh(session: Session, settings: Settings, now: datetime, row: ProviderHost, answer: Answer) -> None:
     """One answer, or none, and what follows for everybody."""
     session.add(row)
+    failure = answer.failure
     if failure is None or not _is_trouble(failure):
         _close(session, settings, now, row)
         return
     probing, slower = row.open_until is not None, failure.failure_class is FailureClass.THROTTLED
     if not probing and slower is not (row.failure_class is FailureClass.THROTTLED):
-        row.failures = 0
-    row.failed_at = now if row.failures == 0 or row.failed_at is None else row.failed_at
+        _forget(row)
+    if row.failed_at is None:
+        row.failed_at, row.failed_for, row.failed_in = now, answer.connection_id, answer.workspace_id
     row.failure_class, row.failure_reason = failure.failure_class, str(failure)
+    another = row.failed_in != answer.workspace_id if slower else row.failed_for != answer.connection_id
+    row.is_shared = row.is_shared or another
     if row.open_until is not None and row.open_until > now:
         return  # it was sent before
     row.failures = row.failures + 1 if probing else min(row.failures + 1, settings.breaker_after)
-    if probing or (row.failures >= settings.breaker_after and _is_shared(session, row.host, slower)):
+    if probing or (row.failures >= settings.breaker_after and (row.is_shared or _is_alone(session, row.host, slower))):
         seconds = _throttled_wait(settings, failure) if slower else _down_wait(settings, row.failures)
         row.open_until = now + timedelta(seconds=seconds)
         session.flush()
@@ -182,9 +194,14 @@ def _weigh(
 def _close(session: Session, settings: Settings, now: datetime, row: ProviderHost) -> None:
     """The host answers: whatever was held against it is forgotten."""
     was_open = row.open_until is not None
-    row.failures, row.failure_class, row.failure_reason, row.failed_at, row.open_until = 0, None, "", None, None
+    _forget(row)
     if was_open and row.paused_at is None:
         release(session, settings, now, row)
+
+
+def _forget(row: ProviderHost) -> None:
+    row.failures, row.failure_class, row.failure_reason, row.is_shared = 0, None, "", False
+    row.failed_at = row.failed_for = row.failed_in = row.open_until = None
 
 
 def _down_wait(settings: Settings, failures: int) -> float:
@@ -199,16 +216,8 @@ def _throttled_wait(settings: Settings, failure: OAuthFailure) -> float:
     return min(asked, THROTTLED_AT_MOST) * random.uniform(1.0, 1.1)
 
 
-def _is_shared(session: Session, host: str, slower: bool) -> bool:
-    """Whether a trouble is the host's and not that of one connection, or, where it wants less, of one workspace.
-
-    True as well where the host has only that one.
-    """
-    kinds = {FailureClass.THROTTLED} if slower else DOWN
-    whose = col(Connection.workspace_id) if slower else col(Connection.id)
-    here = select(whose).distinct().join(Token, col(Token.connection_id) == Connection.id)
-    here = here.where(Token.provider_host == host, Token.slot == Slot.CURRENT)
-    in_trouble = here.where(col(Connection.failure_class).in_(kinds))
-    if len(session.exec(in_trouble.limit(2)).all()) == 2:
-        return True
-    return len(session.exec(here.where(col(Token.access_token_sealed).is_not(None)).limit(2)).all()) < 2
+def _is_alone(session: Session, host: str, slower: bool) -> bool:
+    """Whether a host has but one connection, or, where it wants less, connections of but one workspace."""
+    whose = col(Token.workspace_id if slower else Token.connection_id)
+    here = select(whose).where(Token.provider_host == host, col(Token.access_token_sealed).is_not(None)).distinct()
+    return len(session.exec(here.limit(2)).all()) < 2

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy import case, func
 from sqlmodel import Session, col, select
 
 from config import Settings
-from models import EVERYTHING, ProviderHost, Slot, Token, User
+from models import EVERYTHING, Connection, ProviderHost, Slot, Token, User
 from oauth.vocabulary import FailureClass
 from services import hosts
 
@@ -77,21 +79,16 @@ def listed(session: Session, settings: Settings, now: datetime, workspace_id: uu
     return sorted(found, key=lambda one: (order.index(one.standing), -one.connections, one.host))
 
 
-def notices(session: Session, concerned: Collection[str] | None) -> list[Notice]:
-    """The pauses in force for these hosts (None: any), that of everything first."""
+def notices(session: Session, workspace_id: uuid.UUID | None, host: str | None = None) -> list[Notice]:
+    """The pauses in force for a workspace's connections (None: for all), or for one host; everything's first."""
     rows = session.exec(select(ProviderHost).where(col(ProviderHost.paused_at).is_not(None))).all()
     names = _names(session, rows)
     found = [
         Notice(row.host, row.paused_at, names.get(row.paused_by, "") if row.paused_by else "")
         for row in rows
-        if row.paused_at is not None and (concerned is None or row.host in concerned or row.host == EVERYTHING)
+        if row.paused_at is not None and (row.host == EVERYTHING or _concerns(session, row.host, workspace_id, host))
     ]
     return sorted(found, key=lambda notice: (not notice.is_for_all, notice.host))
-
-
-def of_workspace(session: Session, workspace_id: uuid.UUID) -> Sequence[str]:
-    """The hosts of a workspace's connections."""
-    return session.exec(select(Token.provider_host).where(Token.workspace_id == workspace_id).distinct()).all()
 
 
 def trouble(session: Session, now: datetime, host: str) -> ProviderHost | None:
@@ -100,15 +97,32 @@ def trouble(session: Session, now: datetime, host: str) -> ProviderHost | None:
     return row if row is not None and _standing(row, now) in (Standing.SILENT, Standing.TRYING) else None
 
 
+def _concerns(session: Session, paused: str, workspace_id: uuid.UUID | None, host: str | None) -> bool:
+    """Whether a pause of a host is news for who looks at another, or at the connections of a workspace."""
+    if host is not None:
+        return paused == host
+    if workspace_id is None:
+        return True
+    query = _tokens_of(workspace_id, Token.id).where(col(Token.provider_host) == paused)
+    return session.execute(query.limit(1)).first() is not None
+
+
+def _tokens_of(workspace_id: uuid.UUID | None, *columns: Any) -> Any:
+    """A query over current tokens, found by way of their connections; with None over all."""
+    query = sa.select(*columns).where(col(Token.slot) == Slot.CURRENT)
+    if workspace_id is None:
+        return query
+    query = query.join_from(Connection, Token, col(Token.connection_id) == Connection.id)
+    return query.where(col(Connection.workspace_id) == workspace_id)
+
+
 def _counts(session: Session, now: datetime, workspace_id: uuid.UUID | None) -> Mapping[str, tuple[int, int, int]]:
     """Connections, requests in flight and waiting tokens by host."""
     in_flight = func.coalesce(func.sum(case((col(Token.lease_until) > now, 1), else_=0)), 0)
     waiting = func.coalesce(func.sum(case((col(Token.held), 1), else_=0)), 0)
-    query = select(Token.provider_host, func.count(), in_flight, waiting)
-    query = query.where(Token.slot == Slot.CURRENT, Token.provider_host != "").group_by(Token.provider_host)
-    if workspace_id is not None:
-        query = query.where(Token.workspace_id == workspace_id)
-    return {host: (total, sent, held) for host, total, sent, held in session.exec(query)}
+    query = _tokens_of(workspace_id, Token.provider_host, func.count(), in_flight, waiting)
+    query = query.where(Token.provider_host != "").group_by(Token.provider_host)
+    return {host: (total, sent, held) for host, total, sent, held in session.execute(query)}
 
 
 def _names(session: Session, rows: Collection[ProviderHost]) -> Mapping[uuid.UUID, str]:

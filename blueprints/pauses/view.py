@@ -15,25 +15,24 @@ def of_operations(*, everywhere: bool) -> dict[str, Any]:
     """What the section of providers needs, for the current workspace or `everywhere`."""
     workspace_id = None if everywhere else web.current_workspace().id
     found = providers.listed(web.db(), web.resources().settings, utc_now(), workspace_id)
-    concerned = None if everywhere else {provider.host for provider in found}
     return {
         "providers": found,
-        "notices": providers.notices(web.db(), concerned),
+        "notices": providers.notices(web.db(), workspace_id),
         "is_owner": web.me().user.is_owner,
     }
 
 
 def of_lists() -> dict[str, Any]:
     """What the notices of a page about the workspace's connections need."""
-    concerned = providers.of_workspace(web.db(), web.current_workspace().id)
-    return {"notices": providers.notices(web.db(), concerned), "is_owner": web.me().user.is_owner}
+    found = providers.notices(web.db(), web.current_workspace().id)
+    return {"notices": found, "is_owner": web.me().user.is_owner}
 
 
 def of_connection(connection: Connection) -> dict[str, Any]:
     """What a page about a connection shows of its provider."""
     host = origin(connection.token_endpoint)
     return {
-        "notices": providers.notices(web.db(), {host}),
+        "notices": providers.notices(web.db(), connection.workspace_id, host),
         "is_owner": web.me().user.is_owner,
         "silent": providers.trouble(web.db(), utc_now(), host),
     }
