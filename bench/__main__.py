@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Sequence
 
-from bench import rates
+from bench import clock, costs, pages, peek, rates
 from bench.arena import Broken
 from bench.figures import RESULTS, Figure, Part, Wanted, keep
 
@@ -57,7 +57,7 @@ def read(arguments: Sequence[str] | None) -> Wanted:
 
 def all_parts() -> list[Part]:
     """Every measurement, in the order in which they are made."""
-    return [*rates.parts()]
+    return [part for module in (rates, peek, pages, costs, clock) for part in module.parts()]
 
 
 def measure(part: Part, wanted: Wanted) -> list[Figure]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import redis
@@ -119,9 +119,21 @@ class Arena:
 
     def refresh(self, crowd: Crowd, count: int) -> Run:
         """Let `count` of a crowd be due at one moment, ring once, and wait until all are stored."""
-        before = self.endpoint.stand()["requests"]
+        return self.fire(count, self.aim(crowd, count))
+
+    def aim(self, crowd: Crowd, count: int) -> datetime:
+        """Let `count` of a crowd be due at a moment soon; which one."""
         due = utc_now() + timedelta(seconds=RUNNING_START)
-        self._make_due(crowd, count, due)
+        mine = select(col(Token.id)).where(col(Token.workspace_id) == crowd.workspace_id)
+        mine = mine.order_by(col(Token.id)).limit(count)
+        with self.installation.resources.database.session(writing=True) as session:
+            session.execute(update(Token).where(col(Token.id).in_(mine)).values(next_refresh_at=due))
+            session.commit()
+        return due
+
+    def fire(self, count: int, due: datetime) -> Run:
+        """Ring once when `count` are due, and wait until all are stored."""
+        before = self.endpoint.stand()["requests"]
         time.sleep(max(0.0, (due - utc_now()).total_seconds()))
         cpu, began = self.our_cpu(), time.monotonic()
         queue.ring(self.installation.resources)
@@ -151,13 +163,6 @@ class Arena:
         refreshed = sum(uses.counts)
         doubled = stand["refused"] + abs(stand["requests"] - stand["refused"] - refreshed)
         return Verdict(refreshed, lost, doubled, self.leased(), left_open)
-
-    def _make_due(self, crowd: Crowd, count: int, due: Any) -> None:
-        mine = select(col(Token.id)).where(col(Token.workspace_id) == crowd.workspace_id)
-        mine = mine.order_by(col(Token.id)).limit(count)
-        with self.installation.resources.database.session(writing=True) as session:
-            session.execute(update(Token).where(col(Token.id).in_(mine)).values(next_refresh_at=due))
-            session.commit()
 
     def _wait(self, condition: Any) -> None:
         """Until it is so, or nothing more can come of it."""
