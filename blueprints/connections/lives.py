@@ -162,4 +162,4 @@ def _share(connection: Connection, token: Token, received_at: datetime, due: dat
         return f"the provider gives no new token before {words(earliest)}"
     if not lifetime or after <= 0:
         return ""
-    return f"after {round(100 * after / lifetime)} % of its lifetime"
+    return f"after {round(100 * after / lifetime)}\u00a0% of its lifetime"

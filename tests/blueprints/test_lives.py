@@ -209,7 +209,7 @@ def test_a_token_of_which_nobody_knows_anything_is_used_until_it_is_refused(alic
 @pytest.mark.parametrize(
     ("columns", "token", "words"),
     [
-        ({}, {}, r"after (6[5-9]|7[0-5]) % of its lifetime"),
+        ({}, {}, r"after (6[5-9]|7[0-5])\u00a0% of its lifetime"),
         ({"idle_limit": 86400.0 * 30}, {"priority": Priority.KEEP_ALIVE}, "ends when unused for 30 days"),
         ({}, {"priority": Priority.MANUAL}, "asked for by hand"),
         ({}, {"failures": 2}, "the last try failed"),
