@@ -152,12 +152,17 @@ def _share_of(settings: Settings, lifetime: float) -> float:
 
 
 def _earliest(settings: Settings, timing: Timing, lifetime: float | None) -> float:
-    """Seconds before which the provider gives no new token, with as much jitter after it as the token's end allows."""
+    """Seconds before which the provider gives no new token, with as much jitter after it as the token's end allows.
+
+    At the end of a token it gives one in any case: some hand out tokens that have lived a while already.
+    """
     earliest = _usable(timing.earliest_refresh)
     if earliest is None:
         return 0.0
-    room = earliest if lifetime is None else max(0.0, lifetime - settings.tick - earliest)
-    return earliest + random.uniform(0, settings.due_jitter) * min(earliest, room)
+    if lifetime is None:
+        return earliest * (1 + random.uniform(0, settings.due_jitter))
+    room = max(0.0, lifetime - settings.tick - earliest)
+    return min(lifetime, earliest + random.uniform(0, settings.due_jitter) * min(earliest, room))
 
 
 def _usable(seconds: float | None) -> float | None:

@@ -122,8 +122,8 @@ def test_no_new_token_is_asked_for_before_the_provider_gives_one():
     assert 55 * MINUTE <= min(found) < max(found) <= HOUR - SETTINGS.tick
 
 
-def test_a_provider_that_gives_one_only_after_the_end_is_asked_then():
-    assert set(dues(HOUR, earliest_refresh=2 * HOUR)) == {2 * HOUR}
+def test_a_token_that_had_lived_a_while_when_it_came_is_renewed_at_its_end():
+    assert set(dues(HOUR, earliest_refresh=2 * HOUR)) == {HOUR}
 
 
 # --- A refresh token that would fall idle
