@@ -12,6 +12,7 @@ from oauth.vocabulary import ClientAuthMethod, GrantType, OAuthFailure, Rotation
 from services import connections, grants, housekeeping, kept_replies, refreshes, replays, reply_shapes, tokens
 from services.audit import Actor
 from services.errors import Refused
+from tests.support.together import at_once
 
 ODD = {"data": {"token": "new-access-token", "renew_token": "new-refresh-token", "ttl": 600}}
 MAPPING = {"access_token": "data.token", "refresh_token": "data.renew_token", "expires_in": "data.ttl"}
@@ -317,6 +318,30 @@ def test_two_presses_store_it_once(world, resources, connection, refresh, mend, 
     with pytest.raises(Refused, match="no longer kept"):
         use(refresh_id=row.id)
     assert world.token(connection).generation == before
+
+
+def test_of_eight_presses_at_once_one_stores_it_and_a_refresh_beside_them_spends_nothing(
+    world, resources, connection, refresh, mend, actor, stub
+):
+    refresh(ODD)
+    mend(reply_mapping=MAPPING)
+    [row] = kept(world, connection)
+
+    def press(number):
+        if number == 8:
+            return tokens.drain(resources, 0.5)
+        try:
+            return replays.use(resources, actor, connection.id, row.id)
+        except Refused as problem:
+            return str(problem)
+
+    said = at_once(9, press)
+    assert said.count(replays.USED) == 1
+    assert said.count(replays.GONE) == 7
+    assert said[-1] == 0
+    assert world.token(connection).generation == row.generation + 1
+    assert world.refresh_token(connection) == "new-refresh-token"
+    assert len(stub.log) == 1
 
 
 def test_a_foreign_reply_is_none_of_this_connection(world, connection, refresh, use):
