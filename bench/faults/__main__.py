@@ -9,12 +9,12 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bench.faults import crowds, kills, outages
+from bench.faults import crowds, kills, outages, replies
 from bench.faults.rows import RESULTS, ROWS, Outcome, Row, add_up, keep
 from bench.faults.stage import EVERYBODY, Stage
 from bench.installation import NotPermitted
 
-SUBJECTS = (kills, outages, crowds)
+SUBJECTS = (kills, outages, crowds, replies)
 """Imported so that their rows are entered."""
 QUICK_SHARE = 0.5
 """Share of the grants that play in `--quick`."""
@@ -73,7 +73,7 @@ def play(line: Row, kind: str, wanted: argparse.Namespace) -> Any:
     mix = line.options.get("mix", EVERYBODY)
     if wanted.quick:
         mix = {mode: max(1, int(count * QUICK_SHARE)) for mode, count in mix.items()}
-    setup = f"{sum(mix.values())} grants, {line.options.get('workers', 2)} workers"
+    setup = f"{sum(mix.values()) or 'single'} grants, {line.options.get('workers', 2)} workers"
     return add_up(line, kind, setup, _rounds(line, kind, rounds, wanted.full, {**line.options, "mix": mix}))
 
 

@@ -10,6 +10,8 @@ from enum import StrEnum
 from typing import Any
 
 CLIENT_SECRET = "a secret of the fault harness"
+HOSTS = 20
+"""Loopback addresses the provider listens on, each a host of its own to the product."""
 GRACE_SECONDS = 30.0
 """For how long a replaced token goes on working in `GRACE`."""
 

@@ -18,7 +18,7 @@ from socket import SO_LINGER, SOL_SOCKET
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
-from bench.faults.ledger import CLIENT_SECRET, Grant, Ledger, Mode
+from bench.faults.ledger import CLIENT_SECRET, HOSTS, Grant, Ledger, Mode
 
 RECEIVED, ACTED, HALF = "received", "acted", "half"
 """P1: nothing done yet. P2: tokens replaced, nothing replied. P3: half of the body is sent."""
@@ -42,7 +42,7 @@ class Provider:
         self.delay = 0.0
         self.lifetime = 3600.0
         self.scripts: dict[int, list[dict[str, Any]]] = {}
-        self.replies = 0
+        self.replies = self.strays = 0
         self.in_flight = self.most_in_flight = 0
         self.api: dict[int, int] = {}
         """Statuses the API answers with, by grant, whatever token comes."""
@@ -72,6 +72,7 @@ class Provider:
         elif path.startswith("/api/"):
             await self._api(path, headers, writer)
         else:
+            self.strays += 1
             await send(writer, 404, b"{}")
         return True
 
@@ -311,6 +312,7 @@ class Control:
             "most_in_flight": provider.most_in_flight,
             "hits": sum(len(grant.hits) for grant in grants),
             "replies": provider.replies,
+            "strays": provider.strays,
             "api_hits": provider.api_hits,
         }
 
@@ -324,11 +326,15 @@ async def main(control_path: str, certificate: str = "") -> None:
         tls.load_cert_chain(certificate)
     server = await asyncio.start_server(provider.serve, "127.0.0.1", 0, backlog=2000, ssl=tls)
     control = await asyncio.start_unix_server(Control(provider).serve, control_path, limit=2**26)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    port = server.sockets[0].getsockname()[1]
+    others = [f"127.0.0.{number}" for number in range(2, HOSTS + 1)]
+    more = await asyncio.start_server(provider.serve, others, port, backlog=200, ssl=tls)
+    print(port, flush=True)
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, sys.stdin.read)
     control.close()
     server.close()
+    more.close()
 
 
 if __name__ == "__main__":

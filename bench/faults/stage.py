@@ -13,7 +13,8 @@ from pydantic import SecretStr
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from bench.faults.ledger import CLIENT_SECRET, Mode
+import outbound
+from bench.faults.ledger import CLIENT_SECRET, HOSTS, Mode
 from bench.faults.remote import Remote
 from bench.installation import Installation, Process, accepts, wait_for
 from models import (
@@ -41,6 +42,8 @@ SHRUNK = {
     "manual_cooldown": "0",
     "caller_wait": "6",
     "drain_time": "10",
+    "breaker_first": "1",
+    "breaker_longest": "4",
     "host_concurrency": "1000",
 }
 """The ladder of times at a fifth, so that a lease's end takes seconds; lease and deadline keep their ratio."""
@@ -63,6 +66,8 @@ class Item:
     workspace_id: uuid.UUID
     connection_id: uuid.UUID
     token_id: uuid.UUID
+    case: str = ""
+    """What it is for, where connections differ."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class Seen:
     next_refresh_at: datetime | None
     leased: bool
     expires_at: datetime | None
+    failed: bool
+    """Whether a failure is on record."""
 
     @property
     def is_interrupted(self) -> bool:
@@ -105,7 +112,8 @@ class Stage:
         address = f"localhost:{self.provider.port}"
         self.base = f"{'https' if certificate else 'http'}://{address}"
         self.host = address
-        self.installation.change(outbound_allow=address, **dict(settings or {}))
+        hosts = [address, *(f"127.0.0.{number}:{self.provider.port}" for number in range(1, HOSTS + 1))]
+        self.installation.change(outbound_allow=",".join(hosts), **dict(settings or {}))
         self.workspace = self._workspace()
         self.items: list[Item] = []
         for mode, count in (EVERYBODY if mix is None else mix).items():
@@ -147,10 +155,10 @@ class Stage:
         """Wait until the portal answers."""
         wait_for(lambda: accepts(self.installation.port), "the portal does not answer", 60.0)
 
-    def add(self, mode: Mode, count: int, **columns: Any) -> list[Item]:
+    def add(self, mode: Mode, count: int, *, case: str = "", **columns: Any) -> list[Item]:
         """More consents with their connections."""
         grants = self.provider.add(mode, count)
-        added = self._connect(mode, [grant["number"] for grant in grants], columns)
+        added = self._connect(mode, [grant["number"] for grant in grants], case, columns)
         tokens = {grant["number"]: (grant["token"], grant["access"]) for grant in grants}
         self.items += added
         self.authorize(added, tokens)
@@ -204,7 +212,7 @@ class Stage:
         """How connections are stored now, by number of their grant."""
         by_id = {item.connection_id: item for item in (self.items if items is None else items)}
         query = (
-            select(Token, col(Connection.state), col(Connection.failure_reason))
+            select(Token, col(Connection.state), col(Connection.failure_reason), col(Connection.failure_class))
             .join(Connection, col(Connection.id) == col(Token.connection_id))
             .where(col(Token.slot) == Slot.CURRENT)
         )
@@ -221,8 +229,9 @@ class Stage:
                 token.next_refresh_at,
                 token.is_leased(now),
                 token.expires_at,
+                failure is not None,
             )
-            for token, state, reason in rows
+            for token, state, reason, failure in rows
             if token.connection_id in by_id
         }
 
@@ -292,19 +301,20 @@ class Stage:
             session.commit()
         return row
 
-    def _connect(self, mode: Mode, numbers: Sequence[int], columns: Mapping[str, Any]) -> list[Item]:
+    def _connect(self, mode: Mode, numbers: Sequence[int], case: str, columns: Mapping[str, Any]) -> list[Item]:
         database = self.installation.resources.database
         items = []
         with database.session(writing=True) as session:
             for number in numbers:
                 connection = self._connection(mode, number, columns)
                 key: dict[str, Any] = {"workspace_id": self.workspace.id, "connection_id": connection.id}
-                secret, token = ClientSecret(**key), Token(**key, provider_host=self.host)
+                host = outbound.origin(connection.token_endpoint)
+                secret, token = ClientSecret(**key), Token(**key, provider_host=host)
                 secret.seal("value", SecretStr(CLIENT_SECRET), database.keyring)
                 session.add(connection)
                 session.flush()
                 session.add_all((secret, token))
-                items.append(Item(number, mode, self.workspace.id, connection.id, token.id))
+                items.append(Item(number, mode, self.workspace.id, connection.id, token.id, case))
             session.commit()
         return items
 
