@@ -42,9 +42,13 @@ def hold(session: Session, settings: Settings, now: datetime, hosts: Collection[
     closed = [row for row in session.exec(query) if row.is_closed(now)]
     half = settings.retry_longest / 2
     later = _spread(now + timedelta(seconds=half), half)
-    mine = (col(Token.id).in_(in_the_way), col(Token.provider_host).in_([row.host for row in closed]))
-    _move(session, (*mine, col(Token.next_refresh_at) <= now, _free(now)), later, held=True)
     for row in closed:
+        mine = (col(Token.id).in_(in_the_way), col(Token.provider_host) == row.host)
+        due = (*mine, col(Token.next_refresh_at) <= now, _free(now))
+        if row.paused_at is None and row.open_until is not None:
+            # Those that failed have waited long enough, each by itself: one of them may be the next to try.
+            _move(session, (*due, col(Token.failures) > 0), literal(row.open_until, UtcDateTime), held=True)
+        _move(session, due, later, held=True)
         name_candidates(session, row, now)
 
 
