@@ -51,8 +51,9 @@ def read(arguments: Sequence[str] | None) -> Wanted:
     parser.add_argument("--only", default="", help="figures by the beginning of their names, such as rate-bare,cpu")
     parser.add_argument("--quick", action="store_true", help="short rounds, and no run against the clock")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=Wanted.seconds, help="of each run against the clock")
     given = parser.parse_args(arguments)
-    return Wanted(tuple(filter(None, given.only.split(","))), given.quick, given.rounds)
+    return Wanted(tuple(filter(None, given.only.split(","))), given.quick, given.rounds, given.seconds)
 
 
 def all_parts() -> list[Part]:

@@ -109,6 +109,8 @@ class Wanted:
     only: tuple[str, ...] = ()
     quick: bool = False
     rounds: int = 5
+    seconds: float = 620.0
+    """Of each run against the clock, warmed up."""
 
     def wants(self, name: str) -> bool:
         """Whether a figure is asked for, by name or by how its name begins."""

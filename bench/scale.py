@@ -284,8 +284,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--databases", type=int, default=Plan.databases)
     parser.add_argument("--workers", type=int, default=Plan.workers)
     parser.add_argument("--seconds", type=int, default=Plan.seconds)
+    parser.add_argument("--headroom", type=float, default=Plan.headroom)
     given = parser.parse_args(arguments)
-    plan = Plan(given.connections, given.databases, workers=given.workers, seconds=given.seconds)
+    plan = Plan(**vars(given))
     result = simulate(plan)
     for words, value in table(plan, result):
         print(f"{words:<52} {value:>30}")
