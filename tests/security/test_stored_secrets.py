@@ -22,12 +22,15 @@ from models import (
     Trigger,
 )
 from oauth.vocabulary import GrantType, OAuthFailure
-from services import preview, tokens
+from services import introspection, preview, tokens
 from services.call_failures import Problem
 from tests.blueprints.test_cards import FORM
 from tests.outbound.conftest import RawServer, answer
 from tests.security.test_canaries import forms
 from tests.support import flow
+
+ENDPOINTS = ("token_endpoint", "revocation_endpoint", "introspection_endpoint")
+"""Where a secret is sent."""
 
 PLANTED = {
     "client secret": "canary-client-secret-51c7",
@@ -178,7 +181,7 @@ def saved_as(connection, **changes):
     return {f"connection-{name}": value for name, value in typed.items()}
 
 
-@pytest.mark.parametrize("field", ["token_endpoint", "revocation_endpoint"])
+@pytest.mark.parametrize("field", ENDPOINTS)
 def test_a_page_moves_no_stored_secret_to_another_host(world, alice, resources, provider, stub, field):
     """SS-08: refused without the secret; with it the grant is gone, and the other host is sent nothing of the old."""
     connection = world.connection()
@@ -196,6 +199,7 @@ def test_a_page_moves_no_stored_secret_to_another_host(world, alice, resources, 
     alice.post_form(f"/cards/{card.id}/preview", {"customer_email": "ada@example.com"})
     alice.post_form(f"{address}/refresh")
     tokens.drain(resources, 0.2)
+    introspection.run(resources, 0.2)
     alice.post_form(f"{address}/disconnect")
     assert [request for request, _reply in stub.log if "Authorization" in request.headers] == []
     assert stub.log == []
@@ -222,18 +226,20 @@ def test_a_page_moves_no_token_to_another_api(world, alice, provider, stub, stub
     assert stub.log == []
 
 
-@pytest.mark.parametrize("column", ["token_endpoint", "revocation_endpoint"])
+@pytest.mark.parametrize("column", ENDPOINTS)
 @pytest.mark.parametrize("address", ["http://127.0.0.1:{port}/", "https://127.0.0.1:{port}/", "//127.0.0.1:{port}/"])
 def test_a_bad_address_written_into_the_database_by_hand_is_not_called(
     world, alice, resources, provider, column, address
 ):
-    """AC-11, EG-08: not by a refresh, nor by a revocation."""
+    """AC-11, EG-08: not by a refresh, nor by a revocation, nor to ask when a token ends."""
     inside = RawServer(lambda connection, _request: connection.sendall(answer(b"inside")))
     connection = world.connection()
     world.consent(connection)
     change(world, connection, **{column: address.format(port=inside.port)})
     world.make_due(connection)
     tokens.drain(resources, 0.5)
+    world.set_token(connection, introspection_due=True)
+    introspection.run(resources, 0.5)
     alice.post_form(f"/connections/{connection.id}/disconnect")
     inside.close()
     assert inside.connections == 0

@@ -13,7 +13,7 @@ from tests.outbound.test_addresses import FORMS as HIDDEN_WAYS_IN
 pytestmark = pytest.mark.sqlite_only
 
 ALONE = {name.removeprefix("connection-"): value for name, value in FORM.items() if name.startswith("connection-")}
-ENDPOINTS = ("authorization_endpoint", "token_endpoint", "revocation_endpoint")
+ENDPOINTS = ("authorization_endpoint", "token_endpoint", "revocation_endpoint", "introspection_endpoint")
 ISSUERS = ("javascript:alert(1)", "http://evil.example", "provider.example", "https://a\nb", "//a", "https://a?b=c")
 
 
