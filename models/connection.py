@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import JSON, CheckConstraint, ForeignKeyConstraint, UniqueConstraint
+from sqlalchemy import JSON, CheckConstraint, ForeignKeyConstraint, Index, UniqueConstraint
 from sqlmodel import Field
 
 import outbound
@@ -69,6 +69,7 @@ class Connection(Record, Sealing, table=True):
     __table_args__ = (
         UniqueConstraint("workspace_id", "id"),
         UniqueConstraint("workspace_id", "name"),
+        Index("ix_connections_listed", "workspace_id", "state", "name", "id"),
         CheckConstraint("grant_type IN ('authorization_code', 'client_credentials')", name="grant_type"),
         CheckConstraint(
             "grant_type <> 'authorization_code' OR authorization_endpoint <> ''", name="authorization_endpoint"

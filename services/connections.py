@@ -46,6 +46,16 @@ def cards_of(session: Session, connection: Connection) -> Sequence[Card]:
     return session.exec(query.order_by(Card.title, col(Card.id))).all()
 
 
+def cards_of_each(session: Session, connection_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[Card]]:
+    """The cards that use these connections, by title; a connection no card uses is left out."""
+    query = select(Card).where(col(Card.connection_id).in_(connection_ids)).order_by(Card.title, col(Card.id))
+    found: dict[uuid.UUID, list[Card]] = {}
+    for card in session.exec(query):
+        if card.connection_id is not None:
+            found.setdefault(card.connection_id, []).append(card)
+    return found
+
+
 def save(
     session: Session,
     policy: outbound.Policy,

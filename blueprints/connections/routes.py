@@ -12,12 +12,25 @@ from werkzeug.wrappers import Response
 from blueprints import web
 from blueprints.connections import forms, lives
 from blueprints.forms import parsed_uuid
+from blueprints.operations.forms import FilterForm
 from blueprints.pauses import view
 from blueprints.stale import Difference, differences
 from models import Connection, Role
 from models.types import utc_now
-from services import authorization, connections, eligibility, habits, journal, refreshes, replays, states, tokens
+from services import (
+    authorization,
+    connections,
+    eligibility,
+    habits,
+    journal,
+    overview,
+    refreshes,
+    replays,
+    states,
+    tokens,
+)
 from services.errors import InvalidInput, Stale
+from services.overview import Filter
 from services.pauses import NOTHING_TO_PAUSE
 from workers import queue
 
@@ -29,17 +42,27 @@ FIELDS = {"fields_url": "connections.fields"}
 OFTEN, SELDOM = 2, 15
 """Seconds after which a page asks again how a connection stands: while something happens, and otherwise."""
 
+LAST_PAGE = 10_000
+
 Page = str | Response | tuple[str, int]
 
 
 @blueprint.get("")
 @web.role_required(Role.OPERATOR)
 def index() -> Page:
-    """Every connection of the workspace and how it stands."""
-    found = connections.of_workspace(web.db(), web.current_workspace().id)
-    rows = [(row, _facts(row), connections.cards_of(web.db(), row)) for row in found]
-    may_edit = web.current_role() is Role.ADMIN
-    return render_template("connections/index.html", rows=rows, may_edit=may_edit, **view.of_lists())
+    """The connections of the workspace by name, and how each stands."""
+    form = FilterForm.from_address()
+    wanted = Filter(web.current_workspace().id, text=form.text.data or "")
+    number = min(max(request.args.get("page", 1, type=int), 1), LAST_PAGE)
+    page = overview.page(web.db(), wanted, number, by_name=True)
+    return render_template(
+        "connections/index.html",
+        form=form,
+        page=page,
+        cards=connections.cards_of_each(web.db(), [row.connection.id for row in page.rows]),
+        may_edit=web.current_role() is Role.ADMIN,
+        **view.of_lists(),
+    )
 
 
 @blueprint.get("/new")

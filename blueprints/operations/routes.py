@@ -127,13 +127,14 @@ def _page(problem: str = "") -> str:
     everywhere = _everywhere()
     workspace_id = None if everywhere else web.current_workspace().id
     form = FilterForm.from_address()
-    form.offer(overview.counts(web.db(), workspace_id))
+    known = overview.by_states(web.db(), Filter(workspace_id))
+    form.offer(overview.by_words(known))
     view = _view(form)
     followed = [found for bulk_id in _uuids(request.args.getlist("bulk")[:MOST_BULKS]) if (found := _bulk(bulk_id))]
     return render_template(
         "operations/index.html",
         form=form,
-        page=overview.page(web.db(), form.wanted(workspace_id), _page_number()),
+        page=overview.page(web.db(), form.wanted(workspace_id), _page_number(), known=known),
         workspace_id=workspace_id,
         everywhere=everywhere,
         view=view,

@@ -3,6 +3,7 @@
 import pytest
 
 from models import Connection, ConnectionState, Priority
+from services import overview
 from tests.blueprints.test_cards import FORM as CARD_FORM
 from tests.blueprints.test_cards import inputs
 
@@ -102,3 +103,27 @@ def test_refresh_now_is_offered_only_where_it_can_do_something(app, world):
     assert "Refresh now" in oscar.get(f"{address}/status").text
     assert world.client(world.alice).post_form(f"{address}/disconnect").status_code == 303
     assert "Refresh now" not in oscar.get(f"{address}/status").text
+
+
+def test_the_list_comes_a_page_at_a_time_by_name_and_is_searched(world, app, monkeypatch):
+    monkeypatch.setattr(overview, "PAGE_SIZE", 2)
+    oscar = world.client(world.oscar)
+    rows = [world.connection(name=name, state=state) for name, state in STANDING.items()]
+    world.authorize(rows[0], refresh_token=None)
+    world.card(connection=rows[0], title="Orders of a customer")
+    first, second = oscar.get("/connections").text, oscar.get("/connections?page=2").text
+    shown = [[name for name in STANDING if f">{name}</a>" in html] for html in (first, second)]
+    assert shown == [["Alpha", "Beta"], ["Gamma"]]
+    assert "Orders of a customer" in first
+    assert "not planned" in first
+    assert ('rel="next"' in first, 'rel="next"' in second) == (True, False)
+    found = oscar.get("/connections?text=GAM").text
+    assert [name for name in STANDING if f">{name}</a>" in found] == ["Gamma"]
+    assert "No connection fits" in oscar.get("/connections?text=%00none").text
+
+
+STANDING = {
+    "Alpha": ConnectionState.ACTIVE,
+    "Beta": ConnectionState.REAUTH_REQUIRED,
+    "Gamma": ConnectionState.DEGRADED,
+}
