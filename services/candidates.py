@@ -51,11 +51,12 @@ class Floors:
     """Where in the index of what is due to begin, as one process remembers it.
 
     PostgreSQL keeps the entries of rows refreshed long ago while somebody holds a snapshot open, and would read
-    through all of them at each look. What is put below a floor is found within `LOOK_AGAIN_SECONDS`.
+    through all of them at each look.
     """
 
-    def __init__(self) -> None:
-        """Begin with a look at everything."""
+    def __init__(self, look_again: float = LOOK_AGAIN_SECONDS) -> None:
+        """Begin with a look at everything. What is put below a floor is found within `look_again` seconds."""
+        self._look_again = look_again
         self._found_at = float("-inf")
         self._floors: dict[Priority, datetime] = {}
 
@@ -63,7 +64,7 @@ class Floors:
         """For each priority a moment before which nothing is due, as far as anybody knew lately; empty for SQLite."""
         if session.get_bind().dialect.name != "postgresql":
             return {}
-        if time.monotonic() - self._found_at > LOOK_AGAIN_SECONDS:
+        if time.monotonic() - self._found_at > self._look_again:
             first = {
                 priority: select(func.min(Token.next_refresh_at)).where(
                     Token.priority == priority, col(Token.next_refresh_at) <= now

@@ -129,6 +129,7 @@ def renewable(connection: Connection, token: Token) -> bool:
 def fail(session: Session, settings: Settings, connection: Connection, token: Token, failure: OAuthFailure) -> None:
     """Give a failure its one effect: end, or try again later."""
     release(token)
+    token.interruptions = 0  # its process lived to tell
     token.failures = backoff.count(token.failures, connection.failure_class, failure)
     note_failure(connection, failure)
     ended = ENDED_BY.get(failure.failure_class)

@@ -89,7 +89,7 @@ class Scheduler:
         self._collect()
         self._mind_the_clock()
         with self._resources.database.session() as session:
-            oldest = leases.oldest_due(session)
+            oldest = leases.oldest_due(session, self._resources.floors)
         if oldest is not None:
             self._attend(oldest)
         self._sweep()
