@@ -176,9 +176,8 @@ def selected(query: Any, wanted: Filter) -> Any:
 def _searched(session: Session, wanted: Filter, number: int, *, by_name: bool) -> Page:
     """A page of what a text is found in: every row has to be looked at, so that is done once."""
     needs_somebody = case((col(Connection.state).in_(FAILING), 0), else_=1)
-    order = (col(Workspace.name), col(Connection.name), col(Connection.id))
-    query = selected(select(Connection.id, func.count().over()), wanted)
-    query = query.order_by(*order) if by_name else query.order_by(needs_somebody, *order)
+    order = [*([] if by_name else [needs_somebody]), *_by_name(wanted)]
+    query = selected(select(Connection.id, func.count().over()), wanted).order_by(*order)
     found = session.exec(query.offset((number - 1) * PAGE_SIZE).limit(PAGE_SIZE)).all()
     if not found and number > 1:
         return Page([], number, sum(by_states(session, wanted).values()))
@@ -189,14 +188,17 @@ def _ids(
     session: Session, wanted: Filter, group: tuple[ConnectionState, ...], place: int, size: int
 ) -> Sequence[uuid.UUID]:
     """Ids of a part of a group in order: what lies before it is passed over in the index, and not read."""
-    by_name = (col(Connection.name), col(Connection.id))
     query = selected(select(Connection.id), wanted)
     if wanted.workspace_id is None:
-        by_name = (col(Workspace.name), *by_name)
         query = query.join(Workspace, col(Workspace.id) == Connection.workspace_id)
     if len(group) < len(ConnectionState):
         query = query.where(col(Connection.state).in_(group))
-    return list(session.exec(query.order_by(*by_name).offset(place).limit(size)))
+    return list(session.exec(query.order_by(*_by_name(wanted)).offset(place).limit(size)))
+
+
+def _by_name(wanted: Filter) -> list[Any]:
+    here = [col(Connection.name), col(Connection.id)]
+    return here if wanted.workspace_id is not None else [col(Workspace.name), *here]
 
 
 def _rows(session: Session, ids: Sequence[uuid.UUID]) -> list[OverviewRow]:
