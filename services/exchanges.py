@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import Session, col, select
 
+import outbound
 from config import Settings
 from models import AttemptOutcome, AuthorizationAttempt, Connection, ConnectionState, Outcome, Refresh, Token, Trigger
 from models.authorization_attempt import CHECKS
@@ -23,8 +24,9 @@ from models.database import AWAY
 from models.refresh import OPEN
 from models.types import utc_now
 from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure, Registration, TokenReply
-from services import attempts, edits, findings, settle, states
+from services import attempts, edits, findings, hosts, settle, states
 from services.errors import NotFound
+from services.hosts import Answer
 from services.resources import Resources
 
 CHANGED = "The connection's settings changed while you were at the provider. Start again."
@@ -97,6 +99,7 @@ def conclude(resources: Resources, exchange: Exchange, result: TokenReply | OAut
         try:
             with resources.database.session(writing=True) as session:
                 attempt = _store(session, resources, exchange, result)
+                hosts.note(session, resources.settings, utc_now(), [_answer(exchange, result)])
                 session.commit()
                 return attempt
         except AWAY:
@@ -129,6 +132,13 @@ def _store(
         attempts.fail(session, attempt, connection, result)
         _spoil(session, connection, token, result)
     return attempt
+
+
+def _answer(exchange: Exchange, result: TokenReply | OAuthFailure) -> Answer:
+    """What the exchange says of the provider's host: somebody who authorizes is the first to see it answer again."""
+    failure = result if isinstance(result, OAuthFailure) else None
+    host = outbound.origin(exchange.registration.token_endpoint)
+    return Answer(host, failure, exchange.attempt.connection_id, exchange.attempt.workspace_id)
 
 
 def _too_late(session: Session, attempt: AuthorizationAttempt, connection: Connection, journal: Refresh) -> str:

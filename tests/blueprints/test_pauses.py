@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from models import AuditEntry, ConnectionState, ProviderHost, Role
+from models import AttemptOutcome, AuditEntry, ConnectionState, ProviderHost, Role
 from models.types import utc_now
 from oauth.vocabulary import FailureClass
 from services import hosts
+from tests.support import flow
 
 FRAGMENT = {"HX-Request": "true"}
 HOST = "provider.example"
@@ -163,6 +164,37 @@ def test_a_provider_nobody_uses_is_not_there(owner, connection):
     for host in ("nobody.example", "", "x" * 3000):
         assert owner.post_form(f"{PROVIDERS}/pause", {"host": host}).status_code == 404
     assert owner.get(f"{PROVIDERS}/pause?host=nobody.example").status_code == 404
+
+
+def test_nobody_authorizes_while_paused_and_what_was_begun_is_refused(world, app, owner, provider):
+    provider.control(auto_consent=True)
+    fresh = world.connection()
+    page, back = flow.answer(owner, fresh)
+    flash(owner, owner.post_form(f"{PROVIDERS}/pause", {"host": provider.address}))
+    owner.get(back)
+    refused = flow.attempt_of(world, page)
+    assert (refused.outcome, "are paused" in refused.failure_reason) == (AttemptOutcome.FAILED, True)
+    again = flow.attempt_of(world, flow.press(owner, fresh))
+    assert (again.outcome, again.failure_class) == (AttemptOutcome.FAILED, FailureClass.LOCAL)
+    assert provider.hits("authorization_code") == 0
+    flash(owner, owner.post_form(f"{PROVIDERS}/resume", {"host": provider.address}))
+    assert flow.walk(world, owner, fresh).outcome is AttemptOutcome.SUCCEEDED
+
+
+def test_an_authorization_that_succeeds_shows_that_the_provider_is_back(world, resources, app, owner, provider):
+    provider.control(auto_consent=True)
+    world._add(
+        ProviderHost(
+            host=provider.address,
+            failures=8,
+            failure_class=FailureClass.PROVIDER_DOWN,
+            failed_at=utc_now(),
+            open_until=utc_now() + timedelta(minutes=5),
+        )
+    )
+    assert flow.walk(world, owner, world.connection()).outcome is AttemptOutcome.SUCCEEDED
+    with resources.database.session() as session:
+        assert hosts.standing(session, resources.settings, utc_now()) == hosts.Standing()
 
 
 def test_the_owner_has_a_silent_provider_tried_at_once(world, resources, owner, connection):
