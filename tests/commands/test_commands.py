@@ -2,12 +2,15 @@
 
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from commands import telling
 from models import AuditEntry, Membership, Priority, Role, User, Workspace
 from models.types import utc_now
-from services import links, sign_in
+from services import heartbeats, links, sign_in, tokens
+from tests.workers.parts import until
 
 PASSWORD = "a chair of cherry wood"
 
@@ -134,7 +137,7 @@ def test_tokens_are_refreshed_on_request_and_others_left_out_with_a_reason(flask
         world.authorize(connection)
     done = flask("tokens", "refresh", "--workspace", "Acme", "--json")
     found = data(done)
-    assert (done.exit_code, found["refreshed"], found["joined"], list(found["skipped"])) == (0, 1, 0, [str(unready.id)])
+    assert (done.exit_code, found["waiting"], list(found["skipped"])) == (0, 1, [str(unready.id)])
     token = world.token(ready)
     assert (token.priority, token.next_refresh_at <= utc_now()) == (Priority.MANUAL, True)
     assert world.token(foreign).priority == Priority.SCHEDULED
@@ -143,7 +146,7 @@ def test_tokens_are_refreshed_on_request_and_others_left_out_with_a_reason(flask
     assert alone.exit_code == 1
     assert f"{unready.name} is left out. It is not authorized." in alone.stderr
     everything = flask("tokens", "refresh", "--all")
-    assert everything.stdout.startswith("2 of 3 connections are being refreshed.\nFor 1 of them")
+    assert everything.stdout.startswith("2 of 3 connections are being refreshed.\nNo worker and no scheduler")
 
 
 def test_only_what_is_due_in_time_is_refreshed(flask, world):
@@ -151,9 +154,52 @@ def test_only_what_is_due_in_time_is_refreshed(flask, world):
     world.authorize(soon, lifetime=600)
     world.authorize(late, lifetime=86400)
     done = flask("tokens", "refresh", "--due-within", "1h", "--json")
-    assert data(done)["refreshed"] == 1
+    assert data(done)["waiting"] == 1
     assert world.token(soon).priority == Priority.MANUAL
     assert world.token(late).priority == Priority.SCHEDULED
+
+
+def test_a_refresh_of_all_is_followed_to_its_end(flask, world, provider, resources):
+    many = [world.connection(name=f"Shop {number}") for number in range(4)]
+    for connection in many[:3]:
+        world.consent(connection)
+    world.set_token(many[2], refresh_token_sealed=world.token(many[1]).refresh_token_sealed)
+    with resources.database.session(writing=True) as session:
+        heartbeats.beat(session, "worker:somewhere:1", "worker")
+    with ThreadPoolExecutor(1) as pool:
+        worker = pool.submit(lambda: until(lambda: tokens.drain(resources, 5)))
+        done = flask("tokens", "refresh", "--all")
+        worker.result()
+    assert done.exit_code == 1
+    assert done.stderr.startswith("4 connections looked at\n")
+    assert "4 of 4 done, 2 refreshed, 1 failed, 1 skipped\n" in done.stderr
+    assert "2 of 4 connections have been refreshed.\nShop 2 failed. A stored secret was altered" in done.stderr
+    assert "Shop 3 is left out. It is not authorized." in done.stderr
+    again = flask("tokens", "refresh", "--connection", str(many[0].id), "--json")
+    assert (again.exit_code, data(again)["refreshed"], data(again)["failed"]) == (0, 1, {})
+
+
+def test_ctrl_c_ends_the_telling_and_says_what_goes_on_and_how_to_end_that(flask, world, resources, monkeypatch):
+    connection = world.connection()
+    world.authorize(connection)
+    with resources.database.session(writing=True) as session:
+        heartbeats.beat(session, "worker:somewhere:1", "worker")
+
+    def press(_seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(telling.time, "sleep", press)
+    done = flask("tokens", "refresh", "--all")
+    assert done.exit_code == 1
+    assert "Nothing was cancelled: 1 connections are still to be refreshed" in done.stderr
+    command = done.stderr.rstrip().rpartition("\n")[2].split()
+    assert world.token(connection).priority == Priority.MANUAL
+    assert command[:3] == ["flask", "tokens", "cancel"]
+    assert flask(*command[1:]).stdout.startswith("Cancelled for 1, which go back to their own time.")
+    assert world.token(connection).priority == Priority.SCHEDULED
+    assert data(flask(*command[1:], "--json")) == {"ok": True, "cancelled": {command[3]: 0}}
+    forgotten = flask("tokens", "cancel", str(uuid.uuid4()))
+    assert (forgotten.exit_code, forgotten.stderr) == (1, "These refreshes are no longer followed.\n")
 
 
 @pytest.mark.sqlite_only
