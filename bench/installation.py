@@ -247,6 +247,8 @@ class Installation:
         }
         self._settings = own | dict(settings or {})
         self._processes: list[Process] = []
+        self.variables: dict[str, str] = {}
+        """Of the environment of what is started from now on, besides settings."""
         engine = make_engine(self.database.url)
         schema.upgrade(engine)
         engine.dispose()
@@ -272,7 +274,7 @@ class Installation:
         """Of every process."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("CARDKEY_")}
         given = {f"CARDKEY_{name.upper()}": value for name, value in (self._settings | overrides).items()}
-        return clean | given | {"PYTHONUNBUFFERED": "1"}
+        return clean | given | {"PYTHONUNBUFFERED": "1"} | self.variables
 
     def add(self, name: str, command: Sequence[str], **overrides: str) -> Process:
         """Start a process of the installation; `overrides` are settings of its own."""

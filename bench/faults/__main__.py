@@ -9,12 +9,12 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bench.faults import crowds, kills, outages, replies
+from bench.faults import crowds, kills, operation, outages, replies, slow
 from bench.faults.rows import RESULTS, ROWS, Outcome, Row, add_up, keep
 from bench.faults.stage import EVERYBODY, Stage
 from bench.installation import NotPermitted
 
-SUBJECTS = (kills, outages, crowds, replies)
+SUBJECTS = (kills, outages, crowds, replies, slow, operation)
 """Imported so that their rows are entered."""
 QUICK_SHARE = 0.5
 """Share of the grants that play in `--quick`."""
@@ -64,7 +64,7 @@ def chosen(only: str) -> Sequence[Row]:
     if unknown:
         sys.exit(f"There is no row {', '.join(sorted(unknown))}.")
     rows = [line for line in ROWS if not names or line.name in names]
-    return sorted(rows, key=lambda line: int(line.name[1:]))
+    return sorted(rows, key=lambda line: (line.name[0], int(line.name[1:])))
 
 
 def play(line: Row, kind: str, wanted: argparse.Namespace) -> Any:

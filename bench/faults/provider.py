@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
+import gzip
 import json
 import ssl
 import struct
@@ -54,7 +56,14 @@ class Provider:
         try:
             while await self._one(reader, writer):
                 pass
-        except (Dropped, ConnectionError, asyncio.IncompleteReadError, TimeoutError):
+        except (
+            Dropped,
+            ConnectionError,
+            asyncio.IncompleteReadError,
+            TimeoutError,
+            ssl.SSLError,
+            asyncio.CancelledError,
+        ):
             pass
         finally:
             writer.close()
@@ -186,10 +195,30 @@ async def play(script: dict[str, Any], grant: Grant, writer: asyncio.StreamWrite
         raise Dropped
     if how in ("drip", "endless"):
         await _without_end(how, writer)
+    if how == "big":
+        await _big(writer)
+    if how == "bomb":
+        body, script = bomb(), {"headers": {"Content-Encoding": "gzip"}}
     await send(writer, script.get("status", 200), body, script.get("headers"))
     grant.replied = time.time()
     if how == "close":
         raise Dropped
+
+
+async def _big(writer: asyncio.StreamWriter) -> None:
+    """64 MB, honestly announced."""
+    piece, count = b" " * 65536, 1024
+    writer.write(f"HTTP/1.1 200 X\r\nContent-Length: {len(piece) * count}\r\n\r\n".encode())
+    for _ in range(count):
+        writer.write(piece)
+        await writer.drain()
+    raise Dropped
+
+
+@functools.cache
+def bomb() -> bytes:
+    """A quarter of a GB in a quarter of a MB."""
+    return gzip.compress(b" " * (256 * 1024 * 1024), 6)
 
 
 async def _without_end(how: str, writer: asyncio.StreamWriter) -> None:
@@ -207,6 +236,7 @@ class Control:
     def __init__(self, provider: Provider) -> None:
         """Of one provider."""
         self._provider = provider
+        self._servers: list[asyncio.Server] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of the harness."""
@@ -290,6 +320,20 @@ class Control:
                 await provider.news.wait_for(lambda: provider.replies >= target)
         return time.time()
 
+    def do_end_access(self, numbers: list[int]) -> bool:
+        """The access tokens of some grants stop working; the grants live on."""
+        for number in numbers:
+            self._provider.ledger.grants[number].access = ""
+        return True
+
+    async def do_listen(self, certificate: str) -> int:
+        """Serve with TLS too; on which port."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+        server = await asyncio.start_server(self._provider.serve, "127.0.0.1", 0, ssl=context)
+        self._servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
     def do_record(self, numbers: list[int]) -> list[dict[str, Any]]:
         """The truth about some grants."""
         return self._provider.ledger.record(numbers)
@@ -317,18 +361,14 @@ class Control:
         }
 
 
-async def main(control_path: str, certificate: str = "") -> None:
+async def main(control_path: str) -> None:
     """Serve until the harness closes our input."""
     provider = Provider()
-    tls = None
-    if certificate:
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(certificate)
-    server = await asyncio.start_server(provider.serve, "127.0.0.1", 0, backlog=2000, ssl=tls)
+    server = await asyncio.start_server(provider.serve, "127.0.0.1", 0, backlog=2000)
     control = await asyncio.start_unix_server(Control(provider).serve, control_path, limit=2**26)
     port = server.sockets[0].getsockname()[1]
     others = [f"127.0.0.{number}" for number in range(2, HOSTS + 1)]
-    more = await asyncio.start_server(provider.serve, others, port, backlog=200, ssl=tls)
+    more = await asyncio.start_server(provider.serve, others, port, backlog=200)
     print(port, flush=True)
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, sys.stdin.read)

@@ -20,12 +20,12 @@ START_SECONDS = 20.0
 class Remote:
     """The provider in its own process; every verb of its `Control` is a method here."""
 
-    def __init__(self, folder: Path, certificate: str = "") -> None:
+    def __init__(self, folder: Path) -> None:
         """Start it and wait until it listens."""
         path = str(folder / "provider.sock")
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.faults.provider", path, *([certificate] if certificate else [])],
+            [sys.executable, "-m", "bench.faults.provider", path],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -88,7 +88,7 @@ class Tally:
             "survived": sum(outcome.kept for outcome in ran),
             "rounds": sum(outcome.grants for outcome in self.outcomes),
             "lost": sum(outcome.lost for outcome in self.outcomes),
-            "recovery_p99": round(percentile(waits, 0.99), 2) if waits else None,
+            "recovery_p99": round(percentile(waits, 0.99), 4) if waits else None,
             "setup": self.setup,
             "notes": notes[:20],
             "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -115,5 +115,5 @@ def keep(entries: Sequence[dict[str, Any]], names: set[str], kind: str) -> None:
     rest = [
         entry for entry in kept if entry["name"].split()[0] not in names or not entry["setup"].startswith(f"{kind},")
     ]
-    merged = sorted([*rest, *entries], key=lambda entry: (int(entry["name"].split()[0][1:]), entry["name"]))
+    merged = sorted([*rest, *entries], key=lambda entry: (entry["name"][0], int(entry["name"].split()[0][1:])))
     RESULTS.write_text(json.dumps(merged, indent=1) + "\n")

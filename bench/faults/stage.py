@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 import outbound
+from bench.faults.edges import Edges
 from bench.faults.ledger import CLIENT_SECRET, HOSTS, Mode
 from bench.faults.remote import Remote
 from bench.installation import Installation, Process, accepts, wait_for
@@ -102,17 +103,21 @@ class Stage:
         workers: int = 2,
         portal: bool = False,
         settings: Mapping[str, str] | None = None,
-        certificate: str = "",
         small_disk: bool = False,
+        edges: bool = False,
     ) -> None:
         """Everything running, every connection authorized and nothing due."""
         self.kind = kind
         self.installation = Installation(kind, SHRUNK, disk=SMALL_DISK if small_disk else "")
-        self.provider = Remote(self.installation.folder, certificate)
+        self.provider = Remote(self.installation.folder)
         address = f"localhost:{self.provider.port}"
-        self.base = f"{'https' if certificate else 'http'}://{address}"
+        self.base = f"http://{address}"
         self.host = address
         hosts = [address, *(f"127.0.0.{number}:{self.provider.port}" for number in range(1, HOSTS + 1))]
+        self.edges = Edges(self.installation.folder, self.provider) if edges else None
+        if self.edges is not None:
+            hosts += self.edges.allowed
+            self.installation.variables["SSL_CERT_FILE"] = str(self.edges.trusted)
         self.installation.change(outbound_allow=",".join(hosts), **dict(settings or {}))
         self.workspace = self._workspace()
         self.items: list[Item] = []
@@ -235,7 +240,7 @@ class Stage:
             if token.connection_id in by_id
         }
 
-    def wait_done(self, before: Mapping[int, Seen], seconds: float) -> set[int]:
+    def wait_done(self, before: Mapping[int, Seen], seconds: float, pause: float = 0.2) -> set[int]:
         """Wait until each of `before` has a newer token or was given up; returns those that have not."""
         until = time.monotonic() + seconds
         items = [item for item in self.items if item.number in before]
@@ -248,7 +253,7 @@ class Stage:
             }
             if not waiting or time.monotonic() > until:
                 return waiting
-            time.sleep(0.2)
+            time.sleep(pause)
 
     def closed_since(self, moment: float) -> dict[int, float]:
         """When each grant's last refresh since `moment` was stored or given up, in seconds of the clock."""
@@ -280,6 +285,8 @@ class Stage:
         """End everything."""
         self.installation.close()
         self.provider.close()
+        if self.edges is not None:
+            self.edges.close()
 
     def __enter__(self) -> Stage:
         return self

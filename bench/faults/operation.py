@@ -1,0 +1,271 @@
+"""F28, F34 to F36: clocks that jump, a connection that kills whoever refreshes it, herds, and deployments."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import update
+from sqlmodel import col
+
+from bench.faults.cases import reply
+from bench.faults.ledger import Mode
+from bench.faults.outages import dead_processes
+from bench.faults.portal import Watcher, person
+from bench.faults.rows import Outcome, row
+from bench.faults.stage import DEADLINE, Item, Seen, Stage
+from bench.installation import FLASK, ROOT, NotPermitted, Process
+from models import Token
+from models.types import utc_now
+
+HOUR, DAY = 3600, 86400
+JUMPS = (300, -300, HOUR, -HOUR, DAY)
+SKEW = 120
+POISON_DEATHS = 3
+HERD, HERD_SECONDS, HERD_MOST = 5000, 60.0, 600.0
+SMALL_HERD = 250
+CONCURRENCY = 16
+UNIT_TESTS = "tests/services/test_timing.py and tests/services/test_leases.py"
+
+
+def faketime() -> Path:
+    """libfaketime, from the system or from its package. Raises NotPermitted."""
+    places = [Path(os.environ["FAKETIME_LIBRARY"])] if os.environ.get("FAKETIME_LIBRARY") else []
+    places += sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    spec = importlib.util.find_spec("libfaketime")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        places += sorted(Path(folder).glob("**/libfaketime*.so*"))
+    for place in places:
+        if place.is_file():
+            return place
+    raise NotPermitted(f"libfaketime is not installed (Debian: faketime); what clocks do is tested in {UNIT_TESTS}")
+
+
+@row(
+    "F28",
+    "The clock jumps by 5 minutes, an hour, a day; worker and scheduler are two minutes apart",
+    "at most one refresh more for each jump, nothing lost, no storm",
+    options={"mix": dict.fromkeys(Mode, 10)},
+    rounds=12,
+    quick=6,
+)
+def clocks(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
+    """All processes of the product but the database get another clock, there and back, without a restart."""
+    library = faketime()
+    shifts = [_with_a_clock(stage, process, library) for process in (stage.scheduler, *stage.workers)]
+    stage.wait_until_up()
+    for place in range(rounds):
+        case = place % (len(JUMPS) + 1)
+        name = "two minutes apart" if case == len(JUMPS) else f"{JUMPS[case]:+d} s"
+        before, since = _fresh(stage), time.time()
+        for number, shift in enumerate(shifts):
+            seconds = (SKEW if number else 0) if case == len(JUMPS) else JUMPS[case]
+            shift.write_text(f"{seconds:+d}\n")
+        time.sleep(4.0)
+        for shift in shifts:
+            shift.write_text("+0\n")
+        time.sleep(4.0)
+        yield _calm(stage, name, before, since)
+
+
+def _with_a_clock(stage: Stage, process: Process, library: Path) -> Path:
+    """Start a process again so that a file of ours tells it how far its clock is off."""
+    shift = stage.installation.folder / f"clock-{process.pid}"
+    shift.write_text("+0\n")
+    process.end()
+    process.environment = {
+        **process.environment,
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(shift),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    process.start()
+    return shift
+
+
+def _fresh(stage: Stage) -> dict[int, Seen]:
+    """Everything refreshed a moment ago, by the true clock; nothing counted yet."""
+    before = stage.look()
+    stage.make_due()
+    stage.wait_done(before, stage.patience)
+    stage.provider.ask("forget_uses")
+    return stage.look()
+
+
+def _calm(stage: Stage, name: str, before: dict[int, Seen], since: float) -> Outcome:
+    record = stage.provider.record(stage.numbers)
+    most = max(entry["hits"] for entry in record.values())
+    # By the true clock again: whatever the jump has done to the plan, a press of Refresh now has to work.
+    again = stage.look()
+    stage.make_due(lease_owner=None, lease_until=None)
+    unfinished = stage.wait_done(again, stage.patience)
+    lost = stage.lost(stage.look())
+    notes = [f"{most} refreshes of one token"] if most > 2 else []
+    notes += [f"lost: {len(lost)}"] if lost else []
+    notes += [f"not refreshed afterwards: {len(unfinished)}"] if unfinished else []
+    notes += dead_processes(stage)
+    stage.renew(lost.keys() | unfinished)
+    return Outcome(name, not notes, len(before), len(lost), (time.time() - since,), "; ".join(notes))
+
+
+@row(
+    "F34",
+    "One connection whose refresh kills the worker, every time",
+    "set apart after three deaths, the others are refreshed",
+    options={"mix": {Mode.STATIC: 1, Mode.GRACE: 60}, "settings": {"retry_longest": "60"}},
+    rounds=10,
+    quick=1,
+)
+def poison(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
+    """The provider never answers for it, and whoever has asked is killed at once."""
+    item, others = stage.items[0], stage.items[1:]
+    for _ in range(rounds):
+        stage.renew(stage.numbers)
+        stage.provider.ask("forget_uses")
+        stage.provider.ask("script", numbers=[item.number], replies=[{**reply(how="hang"), "repeats": True}])
+        before, since = stage.look(others), time.time()
+        stage.make_due()
+        deaths = _kill_whoever_asks(stage, item.number)
+        stage.restart_workers()
+        if not stage.scheduler.is_running():
+            stage.scheduler.start()
+        unfinished = stage.wait_done(before, stage.patience)
+        lost = stage.lost(stage.look(others))
+        seen = stage.look([item])[item.number]
+        notes = [f"{deaths} deaths"] if deaths > POISON_DEATHS else []
+        notes += [f"others were not refreshed: {len(unfinished)}"] if unfinished else []
+        notes += [f"others were lost: {len(lost)}"] if lost else []
+        notes += ["nothing is said about it"] if not seen.failed else []
+        waits = [closed - since for closed in stage.closed_since(since).values()]
+        yield Outcome("", not notes, len(others), len(lost), waits, "; ".join(notes))
+
+
+def _kill_whoever_asks(stage: Stage, number: int) -> int:
+    """Kill everything that could have sent the request, each time one comes, until none comes for a while."""
+    deaths, quiet_since = 0, time.monotonic()
+    while time.monotonic() - quiet_since < 2.5 * stage.lease and deaths <= 2 * POISON_DEATHS:
+        if stage.provider.record([number])[number]["hits"] > deaths:
+            for process in (*stage.workers, stage.scheduler):
+                process.kill()
+            deaths, quiet_since = deaths + 1, time.monotonic()
+            stage.restart_workers()
+            stage.scheduler.start()
+        time.sleep(0.05)
+    return deaths
+
+
+@row(
+    "F35",
+    "A herd falls due within a minute; everything is overdue after a long stop",
+    "never more in flight at a host than set, all done in ten minutes, each once",
+    options={"mix": {Mode.GRACE: HERD}, "settings": {"host_concurrency": str(CONCURRENCY)}},
+    rounds=10,
+    quick=2,
+)
+def herd(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
+    """The whole herd once each way, then smaller ones."""
+    stage.provider.ask("behave", delay=0.02)
+    for place in range(rounds):
+        members = stage.items if place < 2 else random.sample(stage.items, min(SMALL_HERD, len(stage.items)))
+        stops = place % 2 == 1
+        stage.provider.ask("forget_uses")
+        before = stage.look(members)
+        if stops:
+            for process in (stage.scheduler, *stage.workers):
+                process.end()
+            stage.make_due(members, expires_at=utc_now() - timedelta(days=1))
+            stage.set_tokens(members, next_refresh_at=utc_now() - timedelta(days=1))
+            for process in (stage.scheduler, *stage.workers):
+                process.start()
+        else:
+            _fall_due(stage, members, HERD_SECONDS if place < 2 else 2.0)
+        since = time.time()
+        unfinished = stage.wait_done(before, HERD_MOST, pause=1.0)
+        yield _herded(stage, members, "after a stop" if stops else "in a minute", since, unfinished)
+
+
+def _fall_due(stage: Stage, members: Sequence[Item], seconds: float) -> None:
+    """Spread evenly over so many seconds from now."""
+    now, ids = utc_now(), [item.token_id for item in members]
+    with stage.installation.resources.database.session(writing=True) as session:
+        for place, one in enumerate(ids):
+            due = now + timedelta(seconds=seconds * place / len(ids))
+            session.execute(update(Token).where(col(Token.id) == one).values(next_refresh_at=due))
+        session.commit()
+
+
+def _herded(stage: Stage, members: Sequence[Item], part: str, since: float, unfinished: set[int]) -> Outcome:
+    numbers = [item.number for item in members]
+    stand, record = stage.provider.stand(), stage.provider.record(numbers)
+    lost = stage.lost(stage.look(members))
+    twice = sum(entry["hits"] > 1 for entry in record.values())
+    closed = [moment - since for moment in stage.closed_since(since).values()]
+    notes = [f"{stand['most_in_flight']} in flight"] if stand["most_in_flight"] > CONCURRENCY else []
+    notes += [f"refreshed more than once: {twice}"] if twice else []
+    notes += [f"lost: {len(lost)}"] if lost else []
+    notes += [f"not refreshed: {len(unfinished)}"] if unfinished else []
+    notes += dead_processes(stage)
+    stage.renew(lost.keys() | unfinished)
+    return Outcome(part, not notes, len(numbers), len(lost), closed, "; ".join(notes))
+
+
+@row(
+    "F36",
+    "Rolling restarts under load, and a migration",
+    "nothing lost, nothing sent twice, no page fails, each process ends in good order",
+    options={"mix": dict.fromkeys(Mode, 20), "portal": True},
+    rounds=25,
+    quick=4,
+)
+def deployments(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
+    """Workers, scheduler and portal in turn, with slow replies under way; one version of the code only."""
+    browser = person(stage)
+    stage.provider.ask("behave", delay=0.3)
+    for place in range(rounds):
+        names = ("worker", "worker", "scheduler", "portal", "migration")
+        part = names[place % len(names)]
+        stage.provider.ask("forget_uses")
+        before, since = stage.look(), time.time()
+        with Watcher(browser, "/connections", "/operations", pause=0.05) as watcher:
+            stage.make_due()
+            stage.provider.wait_for_hits(1, 3.0)
+            problems = _restart(stage, place % len(names))
+            unfinished = stage.wait_done(before, stage.patience)
+        lost, record = stage.lost(stage.look()), stage.provider.record(stage.numbers)
+        twice = sum(entry["hits"] > 1 for entry in record.values())
+        problems += [f"pages failed: {dict(watcher.statuses)}"] if watcher.bad else []
+        problems += [f"sent twice: {twice}"] if twice else []
+        problems += [f"lost: {len(lost)}"] if lost else []
+        problems += [f"not refreshed: {len(unfinished)}"] if unfinished else []
+        stage.renew(lost.keys() | unfinished)
+        waits = [closed - since for closed in stage.closed_since(since).values()]
+        yield Outcome(part, not problems, len(before), len(lost), waits, "; ".join(problems))
+
+
+def _restart(stage: Stage, which: int) -> list[str]:
+    if which == 3:
+        assert stage.portal is not None
+        os.kill(stage.portal.pid, signal.SIGHUP)
+        return []
+    if which == 4:
+        done = subprocess.run(
+            [*FLASK, "db", "upgrade"], cwd=ROOT, env=stage.installation.environment(), capture_output=True, check=False
+        )
+        return [] if done.returncode == 0 else ["the migration failed"]
+    process = (*stage.workers, stage.scheduler)[which]
+    os.kill(process.pid, signal.SIGTERM)
+    try:
+        status = process.wait(DEADLINE + 10.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        status = -9
+    process.start()
+    return [] if status == 0 else [f"the {process.name} ended with {status}"]
