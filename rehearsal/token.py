@@ -199,5 +199,21 @@ def _scope(body: dict[str, object], scope: str) -> dict[str, object]:
     return {**body, "scope": scope}
 
 
-ODD_REPLIES: dict[str, Callable[[dict[str, object], str], dict[str, object]]] = {"without": _left_out, "scope": _scope}
-"""Switches that change what a successful reply says: `without:refresh_token,scope`, `scope:orders.read`."""
+def _wrapped(body: dict[str, object], name: str) -> dict[str, object]:
+    return {"status": "success", name: body}
+
+
+def _renamed(body: dict[str, object], _argument: str) -> dict[str, object]:
+    """In a form of its own: no name of RFC 6749 stands where it should."""
+    names = {"access_token": "token", "refresh_token": "renewal_token", "expires_in": "ttl"}
+    return {"status": "success", "data": {names.get(name, name): value for name, value in body.items()}}
+
+
+ODD_REPLIES: dict[str, Callable[[dict[str, object], str], dict[str, object]]] = {
+    "without": _left_out,
+    "scope": _scope,
+    "wrapped": _wrapped,
+    "renamed": _renamed,
+}
+"""Switches that change what a successful reply says: `without:refresh_token,scope`, `scope:orders.read`,
+`wrapped:data`, `renamed`."""
