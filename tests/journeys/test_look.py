@@ -199,7 +199,7 @@ def test_the_whole_editor_is_accessible_however_far_it_is_scrolled(machine_card,
     page.set_viewport_size(EDITOR_SCREENS[screen])
     page.get_by_role("button", name="Add header").click()
     page.locator(".header-row").wait_for()
-    page.locator("details.advanced summary").click()
+    page.locator("details.advanced > summary").click()
     for top in range(0, page.evaluate("document.documentElement.scrollHeight - innerHeight"), SCROLLED):
         page.evaluate(f"scrollTo(0, {top})")
         assert axe(page, ".editor") == [], f"scrolled by {top} pixels"
