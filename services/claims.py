@@ -5,6 +5,7 @@ The plain majority goes by in a few statements, whatever their number; a row tha
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +34,6 @@ from models import (
     keyring_of,
 )
 from models.connection import client_of
-from models.database import Sealing
 from models.refresh import OPEN
 from models.types import Keyring, Place, Undecryptable
 from oauth.grants import GRANTS
@@ -114,11 +114,11 @@ def open_due(session: Session, settings: Settings, ids: Sequence[uuid.UUID], lea
     """Lease those tokens of `ids` that are still free, and open their journal rows. Does not commit."""
     found = _read(session, ids, lease.now)
     secrets = _secrets(session, [row.connection_id for row in found])
-    wanted = _Wanted(session)
+    wanted, journal_ids = _Wanted(session), _new_ids(len(found))
     opened: list[tuple[Claim, dict[str, Any]]] = []
     others: list[Row[Any]] = []
-    for row in found:
-        plain = _plain(row, secrets, keyring_of(session), lease) if wanted.plainly(row) else None
+    for row, journal_id in zip(found, journal_ids, strict=True):
+        plain = _plain(row, journal_id, secrets, keyring_of(session), lease) if wanted.plainly(row) else None
         if plain is None:
             others.append(row)
         else:
@@ -216,14 +216,18 @@ class _Wanted:
 
 
 @dataclass(frozen=True)
-class _Secret(Sealing):
+class _Secret:
     """A client secret read past the ORM."""
 
-    __tablename__ = ClientSecret.__tablename__
     id: uuid.UUID
     workspace_id: uuid.UUID
     value_sealed: bytes | None
     set_at: datetime
+
+    def unseal(self, field: str, keyring: Keyring) -> SecretStr | None:
+        """As `ClientSecret.unseal`."""
+        place = Place(self.workspace_id, str(ClientSecret.__tablename__), self.id, field)
+        return None if self.value_sealed is None else keyring.decrypt(self.value_sealed, place)
 
 
 def _read(session: Session, ids: Sequence[uuid.UUID], now: datetime) -> Sequence[Row[Any]]:
@@ -268,8 +272,14 @@ def _secrets(session: Session, connection_ids: Sequence[uuid.UUID]) -> Mapping[u
     return found
 
 
+def _new_ids(count: int) -> list[uuid.UUID]:
+    """Random ids, their randomness drawn at once: a call of the system for each costs more than the rest of it."""
+    drawn = os.urandom(16 * count)
+    return [uuid.UUID(bytes=drawn[place : place + 16], version=4) for place in range(0, len(drawn), 16)]
+
+
 def _plain(
-    row: Row[Any], secrets: Mapping[uuid.UUID, list[_Secret]], keyring: Keyring, lease: Lease
+    row: Row[Any], journal_id: uuid.UUID, secrets: Mapping[uuid.UUID, list[_Secret]], keyring: Keyring, lease: Lease
 ) -> tuple[Claim, dict[str, Any]] | None:
     """A claim and its journal row, from columns alone; None where a secret cannot be decrypted."""
     connection = cast(Connection, row)  # it has a connection's columns, and nothing else of one is asked for
@@ -283,7 +293,7 @@ def _plain(
         return None
     trigger = TRIGGERS[row.priority]
     claim = Claim(
-        refresh_id=uuid.uuid4(),
+        refresh_id=journal_id,
         token_id=row.id,
         workspace_id=row.token_workspace_id,
         connection_id=row.connection_id,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from models import Trigger
 from oauth.grants import GRANTS
@@ -18,8 +18,6 @@ from services import leases, settle
 from services.claims import Claim
 from services.resources import Resources
 from services.settle import Result
-
-T = TypeVar("T")
 
 SHARE = 4
 """Of what may be in flight, or is: so much of it must have ended before the database is asked for more."""
@@ -50,47 +48,67 @@ class Drain:
         self._resources, self._going_on, self._limit = resources, going_on, limit
         self._under_way: set[asyncio.Task[Result]] = set()
         self._arrived: list[Result] = []
+        self._being_stored = 0
+        self._beside: dict[str, asyncio.Task[None]] = {}
+        """The claim and the commit under way, one of each at most."""
+        one_writer = resources.database.engine.dialect.name == "sqlite"
+        self._turn: AbstractAsyncContextManager[object] = asyncio.Lock() if one_writer else nullcontext()
         self._news = asyncio.Event()
         self._problem: BaseException | None = None
+        self._sent = 0
         self._claimed_at = float("-inf")
         self._enough = limit
-        """With how many in flight or fewer the database is asked for more."""
+        """With how many in flight or fewer the database is asked for more; below zero when it had nothing for us."""
 
     async def run(self) -> int:
         """Until nothing is due or it is to end; how many requests were made. Raises what went wrong on the way."""
-        sent = 0
         while True:
-            claims = await self._claim()
-            for claim in claims:
-                task = asyncio.create_task(send(self._resources, claim))
-                task.add_done_callback(self._ended)
-                self._under_way.add(task)
-            sent += len(claims)
-            if not self._in_flight:
+            if self._wants_more():
+                self._begin("claim", self._claim())
+            if self._arrived and "store" not in self._beside:
+                self._begin("store", self._store())
+            if not self._beside and not self._in_flight:
                 break
             await self._news_or_tick()
-            await self._store()
         if self._problem is not None:
             raise self._problem
-        return sent
+        return self._sent
 
     @property
     def _in_flight(self) -> int:
-        return len(self._under_way) + len(self._arrived)
+        return len(self._under_way) + len(self._arrived) + self._being_stored
 
-    async def _claim(self) -> list[Claim]:
-        """More to send, unless a look now would find little: after each request that ends it would cost too much."""
-        room = self._limit - self._in_flight
+    def _wants_more(self) -> bool:
+        """Whether to ask the database for more: after each request that ends a look would cost too much."""
+        if self._problem is not None or "claim" in self._beside or self._in_flight >= self._limit:
+            return False
         waited = time.monotonic() - self._claimed_at >= self._resources.settings.tick
-        if self._problem is not None or room <= 0 or not (self._in_flight <= self._enough or waited):
-            return []
-        if not self._going_on():
-            return []
-        claims = await self._beside(self._claim_due, room) or []
+        return (self._in_flight <= self._enough or waited) and self._going_on()
+
+    def _begin(self, name: str, work: Coroutine[None, None, None]) -> None:
+        """Do something beside the waiting; what it raises ends the claiming, and is told when the drain ends."""
+        task = asyncio.create_task(work)
+        self._beside[name] = task
+
+        def over(ended: asyncio.Task[None]) -> None:
+            del self._beside[name]
+            self._problem = (None if ended.cancelled() else ended.exception()) or self._problem
+            self._news.set()
+
+        task.add_done_callback(over)
+
+    async def _claim(self) -> None:
+        room = self._limit - self._in_flight
+        async with self._turn:
+            claims = await asyncio.to_thread(self._claim_due, room)
         self._claimed_at = time.monotonic()
-        most = self._in_flight + len(claims)  # less than the limit where hosts are full: more fits when some have ended
+        for claim in claims:
+            task = asyncio.create_task(send(self._resources, claim))
+            task.add_done_callback(self._ended)
+            self._under_way.add(task)
+        self._sent += len(claims)
+        most = self._in_flight  # less than the limit where hosts are full: there is room when some of it has ended
         self._enough = most - max(1, most // SHARE)
-        return claims
 
     def _claim_due(self, room: int) -> list[Claim]:
         with self._resources.database.session(writing=True) as session:
@@ -105,26 +123,23 @@ class Drain:
         self._news.set()
 
     async def _news_or_tick(self) -> None:
-        """Wait until something has arrived; for a tick at most, since something may have fallen due."""
+        """Wait until something has happened; for a tick at most, since something may have fallen due."""
         try:
             async with asyncio.timeout(self._resources.settings.tick):
                 await self._news.wait()
         except TimeoutError:
             return
+        self._news.clear()
 
     async def _store(self) -> None:
         """Store whatever has arrived since the last commit."""
-        self._news.clear()
-        results, self._arrived = self._arrived, []
-        if results:
-            await self._beside(settle.persist, self._resources, results)
-
-    async def _beside(self, work: Callable[..., T], *arguments: object) -> T | None:
-        """What `work` returns, in a thread; None when it raised, which is told when the drain ends."""
-        done = asyncio.create_task(asyncio.to_thread(work, *arguments))
-        await asyncio.wait((done,))
-        self._problem = done.exception() or self._problem
-        return None if done.exception() else done.result()
+        async with self._turn:
+            results, self._arrived = self._arrived, []
+            self._being_stored = len(results)
+            try:
+                await asyncio.to_thread(settle.persist, self._resources, results)
+            finally:
+                self._being_stored = 0
 
 
 def drain(

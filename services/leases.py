@@ -7,6 +7,7 @@ import socket
 import uuid
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
@@ -27,7 +28,12 @@ CLAIMING = 0x4361726B6579
 
 def owner_name() -> str:
     """A new lease owner: never the same twice, so that only the taker of a lease can release it."""
-    return f"{socket.gethostname()[:20]}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+    return f"{_host_name()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+
+
+@cache
+def _host_name() -> str:
+    return socket.gethostname()[:20]
 
 
 def claim_due(session: Session, settings: Settings, limit: int, floors: Floors | None = None) -> list[Claim]:
