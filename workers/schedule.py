@@ -47,7 +47,6 @@ CHORES = (
     Chore("single-use links", HOUR, housekeeping.links),
     Chore("sessions", HOUR, housekeeping.sessions),
     Chore("bulk refreshes", HOUR, housekeeping.bulk_refreshes),
-    Chore("refresh history", SWEEPS_APART, journal.Sweeper().sweep),
     Chore("kept replies", HOUR, housekeeping.kept_replies),
     Chore("heartbeats", HOUR, housekeeping.heartbeats),
 )
@@ -76,7 +75,8 @@ class Scheduler:
         self._drain: Future[int] | None = None
         self._needed = False
         self._watch, self._set_back = clock.Watch(), False
-        self._done_at = dict.fromkeys((chore.name for chore in CHORES), float("-inf"))
+        self._chores = (*CHORES, Chore("refresh history", SWEEPS_APART, journal.Sweeper().sweep))
+        self._done_at = dict.fromkeys((chore.name for chore in self._chores), float("-inf"))
 
     def __enter__(self) -> Scheduler:
         return self
@@ -129,7 +129,7 @@ class Scheduler:
             log.warning("the clock was set back, so times ahead of it were put right", rows=rows)
 
     def _sweep(self) -> None:
-        for chore in CHORES:
+        for chore in self._chores:
             if time.monotonic() - self._done_at[chore.name] < chore.every:
                 continue
             with self._resources.database.session(writing=True) as session:

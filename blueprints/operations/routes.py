@@ -60,9 +60,7 @@ def refresh() -> Page:
 @login_required
 def show_bulk(bulk_id: uuid.UUID) -> Page:
     """A bulk refresh: how it stands, and what came of it for each connection."""
-    found = _bulk(bulk_id)
-    if found is None:
-        abort(404)
+    found = _own_bulk(bulk_id)
     state = request.args.get("state", "")
     only = ItemState(state) if state in set(ItemState) else None
     return render_template(
@@ -95,8 +93,7 @@ def progress(bulk_id: uuid.UUID) -> Page:
 @login_required
 def cancel(bulk_id: uuid.UUID) -> Page:
     """Take back what has not been sent yet."""
-    if _bulk(bulk_id) is None:
-        abort(404)
+    _own_bulk(bulk_id)
     resources, person, actor = web.resources(), web.me().user.id, web.actor()
     web.release_db()
     said = bulk.cancel(resources, bulk_id, person, actor)
@@ -139,8 +136,7 @@ def _page(problem: str = "") -> str:
         everywhere=everywhere,
         view=view,
         way_back=view,
-        few=True,
-        **pauses.of_operations(everywhere=everywhere),
+        **pauses.of_overview(everywhere=everywhere),
         address=lambda **changes: url_for("operations.index", **{**view, **changes}),
         problem=problem,
         selected=set(request.form.getlist("connection")),
@@ -209,6 +205,12 @@ def _bulk(bulk_id: uuid.UUID) -> BulkRefresh | None:
     """A bulk refresh this person may follow; foreign, absent and forgotten ones look alike."""
     found = web.db().get(BulkRefresh, bulk_id)
     return found if found is not None and _permission()(found.workspace_id) else None
+
+
+def _own_bulk(bulk_id: uuid.UUID) -> BulkRefresh:
+    """A bulk refresh for a page about it: a member of its workspace who may not follow it gets 403, others 404."""
+    found = web.db().get(BulkRefresh, bulk_id) if web.me().user.is_owner else None
+    return found or web.find(BulkRefresh, bulk_id, Role.OPERATOR)
 
 
 def _uuids(texts: Iterable[str]) -> list[uuid.UUID]:
