@@ -12,7 +12,7 @@ from config import Settings
 from models import AuthorizationAttempt, Card, Connection, ConnectionState, Token
 from models.types import utc_now
 from oauth.grants import GRANTS
-from oauth.vocabulary import ClientAuthMethod
+from oauth.vocabulary import ClientAuthMethod, Reuse, Rotation
 from services import attempts, audit, client_secrets, edits, grants, kept_replies, lifetimes, tokens
 from services.audit import Actor
 from services.configuration import LIVES, Configuration, problems
@@ -134,6 +134,8 @@ def apply(
     if typed.client_secret is not None:
         client_secrets.put(session, actor, connection, typed.client_secret, keep=kept)
     token.client_secret_id = kept or token.client_secret_id
+    if moved == "token_endpoint":
+        token.rotation, token.reuse = Rotation.UNSEEN, Reuse.UNSEEN
     token.provider_host = outbound.origin(connection.token_endpoint)
     token.auth_method = None if set(changed) - LIVES or (typed.client_secret and not kept) else token.auth_method
     grants.after_change(session, connection, token)
