@@ -12,14 +12,18 @@ from collections.abc import Sequence
 
 from bench import clock, costs, pages, peek, rates
 from bench.arena import Broken
-from bench.figures import RESULTS, Figure, Part, Wanted, keep
+from bench.figures import RESULTS, Figure, Part, Wanted, keep, markdown
 
 LINE = "{name:<32} {value:>10} {unit:<18} {reference:>10} {ratio:>8} {goal:>9}  {holds:<4} {spread}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what was asked for; returns the exit status."""
-    wanted = read(arguments)
+    given = read(arguments)
+    if given.show:
+        print(markdown())
+        return 0
+    wanted = Wanted(tuple(filter(None, given.only.split(","))), given.quick, given.rounds, given.seconds)
     parts = [part for part in all_parts() if part.is_wanted(wanted)]
     if not parts:
         sys.exit(
@@ -45,15 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if missed or broken else 0
 
 
-def read(arguments: Sequence[str] | None) -> Wanted:
+def read(arguments: Sequence[str] | None) -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", default="", help="figures by the beginning of their names, such as rate-bare,cpu")
     parser.add_argument("--quick", action="store_true", help="short rounds, and no run against the clock")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=Wanted.seconds, help="of each run against the clock")
-    given = parser.parse_args(arguments)
-    return Wanted(tuple(filter(None, given.only.split(","))), given.quick, given.rounds, given.seconds)
+    parser.add_argument("--show", action="store_true", help="measure nothing; print the kept figures for the documents")
+    return parser.parse_args(arguments)
 
 
 def all_parts() -> list[Part]:

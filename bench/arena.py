@@ -237,7 +237,7 @@ class Naive:
         pids = [self.process.pid]
         cpu, began = usage.cpu(pids), time.monotonic()
         for number in range(self._first, self._first + self._count):
-            self._queue.enqueue(naive.refresh, number, result_ttl=0)
+            self._queue.enqueue(naive.refresh, number)
         wait_for(self._is_done, f"the jobs do not end:\n{self.process.said}", PATIENCE, 0.01)
         return Run(self._count, time.monotonic() - began, usage.cpu(pids) - cpu)
 

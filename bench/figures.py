@@ -153,3 +153,17 @@ def keep(figures: Sequence[Figure], path: Path = RESULTS) -> None:
     kept = json.loads(path.read_text()) if path.exists() else []
     entries = [entry for entry in kept if entry["name"] not in names] + [figure.entry() for figure in figures]
     path.write_text(json.dumps(sorted(entries, key=lambda entry: entry["name"]), indent=1, ensure_ascii=False) + "\n")
+
+
+def markdown(path: Path = RESULTS) -> str:
+    """The kept figures as the table that stands in docs/performance.md."""
+    lines = ["| figure | value | ÷ reference | ratio (rounds) | goal | |", "|---|---|---|---|---|---|"]
+    for entry in json.loads(path.read_text()):
+        spread = " ({:g} … {:g})".format(*entry["spread"]) if entry["spread"] else ""
+        number = "" if entry["reference_value"] is None else f"{entry['reference_value']:g}: "
+        reference = number + entry["reference"]
+        ratio = f"**{entry['ratio']:g}**{spread}" if entry["ratio"] is not None else ""
+        value = f"{entry['value']:g} {entry['unit']}"
+        held = "" if entry["goal"] == "reported" else "yes" if entry["holds"] else "**no**"
+        lines.append(f"| `{entry['name']}` | {value} | {reference} | {ratio} | {entry['goal']} | {held} |")
+    return "\n".join(lines)

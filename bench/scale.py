@@ -50,7 +50,7 @@ class Plan:
     """For each database."""
     claims: float = 4000.0
     """Refreshes a second that one database can lease, its claimers one after the other."""
-    headroom: float = 1.5
+    headroom: float = 2.0
     """How much more may be in flight at a host than its steady rate needs."""
     default_concurrency: int = 16
     outage_at: int = 3600

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from bench import __main__ as command
-from bench.figures import REPORTED, Figure, Goal, Wanted, compare, keep, percentile
+from bench.figures import REPORTED, Figure, Goal, Wanted, compare, keep, markdown, percentile
 
 
 def figure(name="one", value=1.0, **more):
@@ -68,3 +68,13 @@ def test_a_quick_run_leaves_the_long_figures_out_unless_they_are_named():
 def test_a_figure_nobody_knows_ends_with_the_list_of_those_there_are():
     with pytest.raises(SystemExit, match="rate-fork-postgresql"):
         command.main(["--only", "speed"])
+
+
+def test_the_table_for_the_documents_tells_every_figure(tmp_path):
+    path = tmp_path / "results.json"
+    keep(
+        [compare("x", "1/s", "here", Goal(2), [20, 30], "theirs", [10, 10]), figure("y", goal=Goal(at_most=0.5))], path
+    )
+    shown = markdown(path).splitlines()
+    assert shown[2] == "| `x` | 25 1/s | 10: theirs | **2.5** (2 … 3) | ≥ 2 | yes |"
+    assert shown[3] == "| `y` | 1 ms |  |  | ≤ 0.5 | **no** |"
