@@ -36,6 +36,8 @@ class Outcome(StrEnum):
 
 OPEN = text(f"outcome = '{Outcome.SENT.value}'")
 """Of the few requests under way, in the words of their index: a parameter in its place would pass the index by."""
+KEPT = text("raw_reply_sealed IS NOT NULL")
+"""Of the few rows that keep a reply."""
 
 
 class Refresh(Record, Sealing, table=True):
@@ -48,6 +50,7 @@ class Refresh(Record, Sealing, table=True):
         ),
         Index("ix_refreshes_history", "connection_id", "sent_at"),
         Index("ix_refreshes_open", "connection_id", postgresql_where=OPEN, sqlite_where=OPEN),
+        Index("ix_refreshes_kept", "connection_id", postgresql_where=KEPT, sqlite_where=KEPT),
     )
 
     workspace_id: uuid.UUID
