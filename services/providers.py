@@ -91,6 +91,14 @@ def notices(session: Session, workspace_id: uuid.UUID | None, host: str | None =
     return sorted(found, key=lambda notice: (not notice.is_for_all, notice.host))
 
 
+def in_trouble(session: Session, workspace_id: uuid.UUID | None) -> bool:
+    """Whether a host of a workspace's connections, with None any, does not stand as it should. Counts nothing."""
+    told = (col(ProviderHost.failures) > 0, col(ProviderHost.open_until).is_not(None))
+    paused = (col(ProviderHost.paused_at).is_not(None), col(ProviderHost.host) != EVERYTHING)
+    rows = session.exec(select(ProviderHost).where(sa.or_(*told, sa.and_(*paused))))
+    return any(_concerns(session, row.host, workspace_id, None) for row in rows)
+
+
 def trouble(session: Session, now: datetime, host: str) -> ProviderHost | None:
     """The row of a host to which nothing is sent since it was found down; None while it is asked."""
     row = session.exec(select(ProviderHost).where(ProviderHost.host == host)).first()

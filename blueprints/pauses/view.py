@@ -22,6 +22,16 @@ def of_operations(*, everywhere: bool) -> dict[str, Any]:
     }
 
 
+def of_overview(*, everywhere: bool) -> dict[str, Any]:
+    """What the page of operations needs of that; the section itself comes later, since it counts every connection."""
+    workspace_id = None if everywhere else web.current_workspace().id
+    return {
+        "in_trouble": providers.in_trouble(web.db(), workspace_id),
+        "notices": providers.notices(web.db(), workspace_id),
+        "is_owner": web.me().user.is_owner,
+    }
+
+
 def of_lists() -> dict[str, Any]:
     """What the notices of a page about the workspace's connections need."""
     found = providers.notices(web.db(), web.current_workspace().id)

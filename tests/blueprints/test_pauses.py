@@ -107,8 +107,9 @@ def test_an_operator_sees_how_the_providers_of_the_workspace_stand(world, oscar,
         failed_at=utc_now() - timedelta(minutes=3),
         open_until=utc_now() + timedelta(minutes=2),
     )
-    for address in ("/operations", PROVIDERS):
-        shown = html(oscar.get(address))
+    assert f'href="{PROVIDERS}"' in html(oscar.get("/operations"))
+    for headers in ({}, FRAGMENT):
+        shown = html(oscar.get(PROVIDERS, headers=headers))
         assert "Not answering" in shown
         assert "It cannot be reached." in shown
         assert "another.example" not in shown
@@ -145,7 +146,7 @@ def test_everything_is_paused_on_every_page_of_every_workspace(world, app, owner
     flash(owner, owner.post_form(f"{PROVIDERS}/pause", {"host": "*"}))
     for address in ("/operations", "/connections"):
         assert "All token requests are paused" in html(gus.get(address))
-    assert "Pause everything" not in html(owner.get("/operations"))
+    assert "Pause everything" not in html(owner.get(PROVIDERS))
     again = flash(owner, owner.post_form(f"{PROVIDERS}/pause", {"host": "*"}))
     assert "That was paused already." in again
     flash(owner, owner.post_form(f"{PROVIDERS}/resume", {"host": "*"}))

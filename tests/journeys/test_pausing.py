@@ -70,6 +70,7 @@ def test_a_pause_is_seen_on_every_page_and_fits_it(stack, new_page, owner, sign_
     expect(dialog).to_be_visible()
     assert axe(page) == []
     dialog.get_by_role("button", name=f"Pause {host}").click()
+    page.wait_for_load_state()
     expect(page.get_by_role("region", name="Paused")).to_contain_text(f"Token requests to {host} are paused")
     assert (axe(page), overflow(page) <= 0) == ([], True)
     page.goto("/operations/providers?all=1")
@@ -78,6 +79,7 @@ def test_a_pause_is_seen_on_every_page_and_fits_it(stack, new_page, owner, sign_
     expect(page.get_by_role("region", name="Paused")).to_be_visible()
     assert (axe(page), overflow(page) <= 0) == ([], True)
     page.get_by_role("link", name="Shop 0").click()
+    page.wait_for_url("**/connections/*-*")  # and all it is made of
     expect(page.get_by_role("region", name="Paused")).to_be_visible()
     assert (axe(page), overflow(page) <= 0) == ([], True)
     page.get_by_role("button", name=f"Resume {host}").click()
