@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ScalarSelect, func, insert, or_, update
+from sqlalchemy import or_, update
 from sqlalchemy.orm import aliased, load_only
 from sqlmodel import Session, col, select
 
 from config import Settings
 from models import BulkRefresh, BulkRefreshItem, Connection, Priority, Slot, Token
+from models.batches import insert_many, update_many
 from models.types import utc_now
 from services import audit, eligibility, overview, progress, refreshes
 from services.audit import Actor
@@ -181,7 +182,7 @@ def _ask_part(
         joined = refreshes.joined_generations(session, [row_id for row_id in wanted if row_id not in marks])
         items += [_item(bulk, row_id, skipped[row_id], marks.get(row_id), joined.get(row_id, 0)) for row_id in ids]
     if items:
-        session.execute(insert(BulkRefreshItem), items)
+        insert_many(session, BulkRefreshItem, items)
 
 
 def _item(
@@ -205,24 +206,26 @@ def _take_back(resources: Resources, bulk: BulkRefresh) -> int:
     with resources.database.session(writing=True) as session:
         found = session.exec(_waiting(bulk, utc_now())).all()
         if found:
-            token_ids, item_ids = zip(*found, strict=True)
-            change = update(Token).where(col(Token.id).in_(token_ids))
-            change = change.values(
-                next_refresh_at=_before(bulk, "due_before"),
-                priority=_before(bulk, "priority_before"),
-                requested_at=None,
-                requested_by=None,
-                held=False,
-            )
-            session.execute(change.execution_options(synchronize_session=False))
-            gone = update(BulkRefreshItem).where(col(BulkRefreshItem.id).in_(item_ids)).values(cancelled=True)
-            session.execute(gone.execution_options(synchronize_session=False))
+            update_many(session, Token, [{"id": row[0], **_own_time(*row[2:])} for row in found])
+            gone = update(BulkRefreshItem).where(col(BulkRefreshItem.id).in_([row[1] for row in found]))
+            session.execute(gone.values(cancelled=True).execution_options(synchronize_session=False))
             session.commit()
         return len(found)
 
 
+def _own_time(due_before: datetime | None, priority_before: int) -> dict[str, object]:
+    """A token's columns as if nobody had asked."""
+    return {
+        "next_refresh_at": due_before,
+        "priority": priority_before,
+        "requested_at": None,
+        "requested_by": None,
+        "held": False,
+    }
+
+
 def _waiting(bulk: BulkRefresh, now: datetime) -> Any:
-    """Ids of tokens this bulk made due that nobody has sent, with those of their items.
+    """Ids of tokens this bulk made due that nobody has sent, with those of their items and what these remember.
 
     Rows in somebody's hands are about to be sent. What another bulk waits for as well is left to it.
     """
@@ -240,7 +243,9 @@ def _waiting(bulk: BulkRefresh, now: datetime) -> Any:
         )
         .exists()
     )
-    query = select(Token.id, item.id).join(item, col(item.connection_id) == Token.connection_id)
+    query = select(Token.id, item.id, item.due_before, item.priority_before).join(
+        item, col(item.connection_id) == Token.connection_id
+    )
     return (
         query.where(
             item.bulk_id == bulk.id,
@@ -255,11 +260,3 @@ def _waiting(bulk: BulkRefresh, now: datetime) -> Any:
         .limit(PART)
         .with_for_update(of=Token, skip_locked=True)
     )
-
-
-def _before(bulk: BulkRefresh, column: str) -> ScalarSelect[Any]:
-    """What the item of the token that is updated remembers."""
-    query = select(func.max(getattr(BulkRefreshItem, column))).where(
-        BulkRefreshItem.bulk_id == bulk.id, BulkRefreshItem.connection_id == Token.connection_id
-    )
-    return query.correlate(Token).scalar_subquery()
