@@ -9,8 +9,8 @@ the journal), drains (many at once), settle (storing what came), successes (many
 success or failure does), timing (when a token ends and is due), lifetimes (when more is known of that), introspection
 (asking for it), habits (what refreshes teach of a provider), eligibility (who may be refreshed), refreshes (by hand),
 bulk (many at once), progress (following them), journal (history and counts), grants (taking away).
-Providers: hosts (the breaker and limit of each), held (tokens that wait for one), backoff (how long one waits),
-pauses (of connections, providers, everything), providers (how they stand, for operators).
+Providers: hosts (how each stands), breakers (what answers mean for it), held (tokens that wait for one), backoff (how
+long one waits), pauses (of connections, providers, everything), providers (how they stand, for operators).
 Replies nobody could read: kept_replies (their rows), reply_shapes (what may be shown), replays (using one).
 Connections: connections, configuration (what is typed), client_secrets, overview (for operators).
 Cards: cards, headers, destinations (where a token may go); edits (one at a time) is for both.

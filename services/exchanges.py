@@ -25,8 +25,8 @@ from models.refresh import OPEN
 from models.types import utc_now
 from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure, Registration, TokenReply
 from services import attempts, edits, findings, hosts, settle, states
+from services.breakers import Answer
 from services.errors import NotFound
-from services.hosts import Answer
 from services.resources import Resources
 
 CHANGED = "The connection's settings changed while you were at the provider. Start again."

@@ -62,15 +62,18 @@ def _head(now: datetime) -> CompoundSelect[Any]:
     return sa.union_all(*(sa.select(part) for part in parts))
 
 
-def release(session: Session, settings: Settings, now: datetime, host: str) -> bool:
+def release(session: Session, settings: Settings, now: datetime, row: ProviderHost) -> None:
     """Bring back what waits for a host, spread over `breaker_first` so that no storm follows.
 
-    That is what was held, and what waits for its next try since it found the host down. Returns whether that
-    was all; it is done part after part.
+    That is what was held, and what waits for its next try since it found the host down. Part after part: `row` says
+    whether there is more.
     """
-    waiting = (col(Token.provider_host) == host, col(Token.held), col(Token.next_refresh_at).is_not(None))
+    session.flush()
+    waiting = (col(Token.provider_host) == row.host, col(Token.held), col(Token.next_refresh_at).is_not(None))
     overdue = (col(Token.next_refresh_at) <= now, col(Token.next_refresh_at))
-    return _move(session, waiting, case(overdue, else_=_spread(now, settings.breaker_first)), held=False) < AT_ONCE
+    due = case(overdue, else_=_spread(now, settings.breaker_first))
+    row.releasing = _move(session, waiting, due, held=False) == AT_ONCE
+    session.add(row)
 
 
 def name_candidates(session: Session, row: ProviderHost, now: datetime) -> None:

@@ -1,46 +1,31 @@
-"""A breaker and a limit for each provider host, shared by all processes through `provider_hosts`. Sends nothing.
+"""How providers' hosts stand, for all processes alike: paused, closed by their breaker, limited. Sends nothing.
 
 Requests in a row that find a host down open its breaker: nothing is sent there, its due tokens are moved out of
 the way, and after a while one request tries. What answers that one closes the breaker, and the tokens come back.
+What is counted and how long it lasts is `services.breakers`'.
 """
 
 from __future__ import annotations
 
-import random
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, case, func, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from config import Settings
-from models import EVERYTHING, ProviderHost, Token
+from models import EVERYTHING, ProviderHost
 from oauth.vocabulary import FailureClass, OAuthFailure
-from services import held
+from services import breakers, held
+from services.breakers import Answer
 from services.errors import Refused
 
-DOWN = frozenset({FailureClass.PROVIDER_DOWN, FailureClass.CERTIFICATE, FailureClass.UNKNOWN})
-"""What a host that cannot be used looks like. Any other answer comes from one that is up, an OAuth error too."""
-THROTTLED_AT_MOST = 60.0
-"""Seconds for which a host that asks to slow down is left alone by everybody."""
 THROTTLED_SHARE = 4
 """By what the limit of a host is divided after that, until it answers again."""
 ALL_PAUSED = "All token requests are paused. They go on as soon as the owner of this installation resumes them."
 HOST_PAUSED = "Token requests to {host} are paused. They go on as soon as the owner of this installation resumes them."
-
-
-class Answer(NamedTuple):
-    """What became of a request to a host."""
-
-    host: str
-    failure: OAuthFailure | None
-    """None: a token came."""
-    connection_id: uuid.UUID
-    workspace_id: uuid.UUID
 
 
 class Paused(Refused):
@@ -85,15 +70,8 @@ def tend(session: Session, settings: Settings, now: datetime) -> Standing:
     if found.closed and not found.paused:
         held.hold(session, settings, now, found.closed)
     for host in sorted(found.releasing):
-        release(session, settings, now, locked(session, host))
+        held.release(session, settings, now, locked(session, host))
     return found
-
-
-def release(session: Session, settings: Settings, now: datetime, row: ProviderHost) -> None:
-    """Bring back what waits for a host, or the next part of it; `tend` goes on. Does not commit."""
-    session.flush()
-    row.releasing = not held.release(session, settings, now, row.host)
-    session.add(row)
 
 
 def note(session: Session, settings: Settings, now: datetime, answers: Iterable[Answer]) -> None:
@@ -110,11 +88,11 @@ def note(session: Session, settings: Settings, now: datetime, answers: Iterable[
         return
     trouble = or_(col(ProviderHost.failures) > 0, col(ProviderHost.open_until).is_not(None))
     query = select(ProviderHost.host).where(col(ProviderHost.host).in_(sorted(by_host)), trouble)
-    news = {host for host, found in by_host.items() if any(_is_trouble(answer.failure) for answer in found)}
+    news = {host for host, found in by_host.items() if any(breakers.is_trouble(answer.failure) for answer in found)}
     for host in sorted({*session.exec(query), *news}):  # in one order, so that no two wait for each other
         row = locked(session, host)
         for answer in by_host[host]:
-            _weigh(session, settings, now, row, answer)
+            breakers.weigh(session, settings, now, row, answer)
 
 
 def try_now(session: Session, now: datetime, row: ProviderHost) -> None:
@@ -160,64 +138,3 @@ def limit(settings: Settings) -> ColumnElement[int]:
     slower = col(ProviderHost.failure_class) == FailureClass.THROTTLED
     fewer = case((slower & (usual >= 2 * THROTTLED_SHARE), usual // THROTTLED_SHARE), else_=1)
     return case((col(ProviderHost.open_until).is_(None), usual), else_=fewer)
-
-
-def _is_trouble(failure: OAuthFailure | None) -> bool:
-    return failure is not None and (failure.failure_class in DOWN or failure.failure_class is FailureClass.THROTTLED)
-
-
-def _weigh(session: Session, settings: Settings, now: datetime, row: ProviderHost, answer: Answer) -> None:
-    """One answer, or none, and what follows for everybody."""
-    session.add(row)
-    failure = answer.failure
-    if failure is None or not _is_trouble(failure):
-        _close(session, settings, now, row)
-        return
-    probing, slower = row.open_until is not None, failure.failure_class is FailureClass.THROTTLED
-    if not probing and slower is not (row.failure_class is FailureClass.THROTTLED):
-        _forget(row)
-    if row.failed_at is None:
-        row.failed_at, row.failed_for, row.failed_in = now, answer.connection_id, answer.workspace_id
-    row.failure_class, row.failure_reason = failure.failure_class, str(failure)
-    another = row.failed_in != answer.workspace_id if slower else row.failed_for != answer.connection_id
-    row.is_shared = row.is_shared or another
-    if row.open_until is not None and row.open_until > now:
-        return  # it was sent before
-    row.failures = row.failures + 1 if probing else min(row.failures + 1, settings.breaker_after)
-    if probing or (row.failures >= settings.breaker_after and (row.is_shared or _is_alone(session, row.host, slower))):
-        seconds = _throttled_wait(settings, failure) if slower else _down_wait(settings, row.failures)
-        row.open_until = now + timedelta(seconds=seconds)
-        session.flush()
-        held.name_candidates(session, row, now)
-
-
-def _close(session: Session, settings: Settings, now: datetime, row: ProviderHost) -> None:
-    """The host answers: whatever was held against it is forgotten."""
-    was_open = row.open_until is not None
-    _forget(row)
-    if was_open and row.paused_at is None:
-        release(session, settings, now, row)
-
-
-def _forget(row: ProviderHost) -> None:
-    row.failures, row.failure_class, row.failure_reason, row.is_shared = 0, None, "", False
-    row.failed_at = row.failed_for = row.failed_in = row.open_until = None
-
-
-def _down_wait(settings: Settings, failures: int) -> float:
-    """Seconds for which nobody asks: doubles with each request that tried in vain."""
-    times = min(30, max(0, failures - settings.breaker_after))
-    return float(min(settings.breaker_longest, settings.breaker_first * 2**times) * random.uniform(0.75, 1.0))
-
-
-def _throttled_wait(settings: Settings, failure: OAuthFailure) -> float:
-    """Seconds for which nobody asks a host that wants less: as it says, within limits, since it may mean one alone."""
-    asked = settings.breaker_first if failure.retry_after is None else failure.retry_after
-    return min(asked, THROTTLED_AT_MOST) * random.uniform(1.0, 1.1)
-
-
-def _is_alone(session: Session, host: str, slower: bool) -> bool:
-    """Whether a host has but one connection, or, where it wants less, connections of but one workspace."""
-    whose = col(Token.workspace_id if slower else Token.connection_id)
-    here = select(whose).where(Token.provider_host == host, col(Token.access_token_sealed).is_not(None)).distinct()
-    return len(session.exec(here.limit(2)).all()) < 2

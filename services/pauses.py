@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 from config import Settings
 from models import EVERYTHING, Connection, ConnectionState, Priority, ProviderHost, Slot, Token, Workspace
 from models.types import utc_now
-from services import attempts, audit, edits, hosts, states
+from services import attempts, audit, edits, held, hosts, states
 from services.audit import Actor
 from services.errors import NotFound
 
@@ -104,7 +104,7 @@ def resume_host(session: Session, settings: Settings, actor: Actor, host: str) -
         return False
     row.paused_at = row.paused_by = None
     if host != EVERYTHING and not row.is_closed(utc_now()):
-        hosts.release(session, settings, utc_now(), row)
+        held.release(session, settings, utc_now(), row)
     _tell(session, actor, host, "resumed")
     session.commit()
     return True

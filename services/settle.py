@@ -17,8 +17,8 @@ from models.database import AWAY
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
 from services import audit, edits, habits, hosts, states, successes
+from services.breakers import Answer
 from services.claims import Claim
-from services.hosts import Answer
 from services.resources import Resources
 
 log = logs.get(__name__)

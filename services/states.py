@@ -16,7 +16,7 @@ from models import AuthorizationAttempt, Connection, ConnectionState, Outcome, P
 from models.types import Undecryptable, utc_now
 from oauth.grants import GRANTS
 from oauth.vocabulary import FailureClass, OAuthFailure, Rotation, TokenReply
-from services import audit, backoff, hosts, kept_replies, timing
+from services import audit, backoff, breakers, kept_replies, timing
 from services.timing import Plan, Timing
 
 NO_LEASE = ""
@@ -148,7 +148,7 @@ def fail(session: Session, settings: Settings, connection: Connection, token: To
         move(session, connection, ConnectionState.CONFIGURED, failure.failure_class)
         return
     token.next_refresh_at = utc_now() + timedelta(seconds=backoff.wait(settings, token.failures, failure))
-    token.held = failure.failure_class in hosts.DOWN
+    token.held = failure.failure_class in breakers.DOWN
     if connection.state is ConnectionState.PAUSED:
         token.next_refresh_at, token.held = None, False
     alive = token.is_valid(utc_now())

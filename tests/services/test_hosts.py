@@ -191,7 +191,7 @@ def test_many_tokens_come_back_part_after_part(resources, world, session, monkey
     here = at(world, count=11)
     for connection in here:
         world.set_token(connection, held=True, next_refresh_at=utc_now() + timedelta(hours=1))
-    hosts.release(session, resources.settings, utc_now(), hosts.locked(session, HOST))
+    held.release(session, resources.settings, utc_now(), hosts.locked(session, HOST))
     session.commit()
     counts = []
     for _ in range(4):
