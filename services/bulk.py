@@ -250,10 +250,13 @@ def _waiting(bulk: BulkRefresh, now: datetime) -> Any:
         query.where(
             item.bulk_id == bulk.id,
             col(item.priority_before).is_not(None),
+            col(item.cancelled).is_(False),
             Token.slot == Slot.CURRENT,
             Token.generation == item.generation,
             Token.requested_at == bulk.created_at,
             Token.priority == Priority.MANUAL,
+            or_(col(Token.next_refresh_at) <= now, col(Token.held)),
+            col(Token.next_refresh_at).is_not(None),
             or_(col(Token.lease_until).is_(None), col(Token.lease_until) <= now),
             ~also_wanted,
         )

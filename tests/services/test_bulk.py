@@ -110,6 +110,21 @@ def test_what_was_not_sent_goes_back_to_its_own_time_and_priority(
     assert (entry.actor, entry.subject_id) == ("alice@acme.example", started.id)
 
 
+def test_what_has_failed_already_is_not_taken_back(world, ask, cancel, counts, authorized, resources):
+    broken, fine = authorized(2)
+    world.set_token(broken, refresh_token_sealed=world.token(fine).refresh_token_sealed)
+    with resources.database.session(writing=True) as session:
+        session.execute(sa.update(Token).values(next_refresh_at=utc_now() + timedelta(hours=1)))
+        session.commit()
+    started = ask()
+    world.set_token(fine, next_refresh_at=utc_now() + timedelta(seconds=60), held=True)
+    assert claim(resources, 10) == []
+    assert counts(started) == {"failed": 1, "waiting": 1}
+    assert cancel(started).taken_back == 1
+    assert counts(started) == {"failed": 1, "cancelled": 1}
+    assert world.token(broken).next_refresh_at is None
+
+
 def test_cancelling_twice_too_late_or_something_forgotten_says_so(world, ask, cancel, authorized, resources):
     authorized(2)
     started = ask()
