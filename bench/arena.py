@@ -90,9 +90,17 @@ class Arena:
 
     installation: Installation
     endpoint: Endpoint
-    worker: Process
-    scheduler: Process
     crowds: list[Crowd] = field(default_factory=list)
+    worker: Process = field(init=False)
+    scheduler: Process = field(init=False)
+
+    def start(self) -> None:
+        """Start one worker and one scheduler, and wait until they live."""
+        self.scheduler, self.worker = self.installation.add_scheduler(), self.installation.add_worker()
+        with suppress(TimeoutError):
+            wait_for(lambda: _alive(self.installation) >= 2 or not self.worker.is_running(), "", 60.0)
+        if _alive(self.installation) < 2:
+            raise TimeoutError(f"the processes do not start:\n{self.installation.said()[-3000:]}")
 
     def settle(self, count: int, *, secure: bool = False, due: Any = lambda _number: None) -> Crowd:
         """More connections, whose grants the endpoint knows."""
@@ -177,8 +185,13 @@ class Arena:
 
 
 @contextmanager
-def arena(kind: str, *, secure: bool = False, settings: Mapping[str, str] | None = None) -> Iterator[Arena]:
-    """An installation on a `kind` of database with one worker, one scheduler, and an endpoint."""
+def arena(
+    kind: str, *, secure: bool = False, settings: Mapping[str, str] | None = None, started: bool = True
+) -> Iterator[Arena]:
+    """An installation on a `kind` of database with one worker, one scheduler, and an endpoint.
+
+    With `started` off the worker and the scheduler wait for `Arena.start`.
+    """
     with Installation(kind, {**SETTINGS, **(settings or {})}) as installation:
         trusted, served = make_certificate(installation.folder) if secure else (None, None)
         endpoint = Endpoint(installation.folder, served)
@@ -187,12 +200,10 @@ def arena(kind: str, *, secure: bool = False, settings: Mapping[str, str] | None
         try:
             places = [endpoint.host, endpoint.secure_host]
             installation.change(outbound_allow=",".join(filter(None, places)))
-            scheduler, worker = installation.add_scheduler(), installation.add_worker()
-            with suppress(TimeoutError):
-                wait_for(lambda: _alive(installation) >= 2 or not worker.is_running(), "", 60.0)
-            if _alive(installation) < 2:
-                raise TimeoutError(f"the processes do not start:\n{installation.said()[-3000:]}")
-            yield Arena(installation, endpoint, worker, scheduler)
+            place = Arena(installation, endpoint)
+            if started:
+                place.start()
+            yield place
         finally:
             os.environ.pop("SSL_CERT_FILE", None)
             endpoint.close()

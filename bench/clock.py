@@ -7,20 +7,21 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import sqlalchemy as sa
 from sqlalchemy import select
 from sqlmodel import col
 
 from bench import usage
 from bench.arena import Arena, Verdict, arena
-from bench.crowd import identifier
+from bench.crowd import PIECE, identifier
 from bench.figures import Figure, Goal, Part, Wanted, percentile
 from bench.installation import PostgreSQL, Process
 from bench.pages import Visitor
-from models import Outcome, Refresh
+from models import Outcome, Refresh, Token
 
 ROWS, QUICK_ROWS = 1_000_000, 60_000
 STRIDE = 611_953
@@ -29,10 +30,9 @@ LATENCY = 0.1
 WARM_UP, QUICK_SECONDS = 40.0, 40.0
 SAMPLE_SECONDS = 2.0
 PAGE_SECONDS = 20.0
-FILLING = 350e-6
-"""Seconds that writing a row is given before the first token falls due."""
-AFTERWARDS = 45.0
-"""Seconds that vacuuming is given."""
+VACUUMING = 120e-6
+"""Seconds for each row that moving the first ones and vacuuming are given."""
+START_SECONDS = 20.0
 FLAT = Goal(0.9, 1.1)
 SETTINGS = {"host_concurrency": "600", "strict_concurrency": "600"}
 
@@ -85,38 +85,69 @@ class Watch:
         return max((self.change(name) for name in self.memory if name != "database"), key=lambda one: abs(one - 1))
 
 
+@dataclass(frozen=True)
+class Plan:
+    """When each token falls due: at a steady rate, in an order that has nothing to do with where it lies."""
+
+    rows: int
+    rate: float
+    origin: float
+    start: float
+    """What would have been due before comes at the end instead."""
+
+    def due(self, number: int) -> float:
+        """Seconds of the clock."""
+        moment = self.origin + (number * STRIDE % self.rows) / self.rate
+        return moment if moment >= self.start else moment + self.rows / self.rate
+
+
+def _fill(place: Arena, pace: Pace, rows: int) -> Plan:
+    """Write the rows, however long it takes; what has fallen due by then is moved to the end."""
+    early = Plan(rows, pace.rate, time.time(), 0.0)
+    place.settle(rows, due=lambda number: datetime.fromtimestamp(early.due(number), UTC))
+    pause = START_SECONDS + (PAGE_SECONDS + 20 if pace.with_page else 0) + rows * VACUUMING
+    plan = replace(early, start=time.time() + pause)
+    cycle = timedelta(seconds=rows / pace.rate)
+    numbers = [number for number in range(rows) if early.due(number) < plan.start]
+    for begin in range(0, len(numbers), PIECE):
+        moved = {identifier("t", number): early.due(number) for number in numbers[begin : begin + PIECE]}
+        rows_moved = [
+            {"token": token_id, "due": datetime.fromtimestamp(due, UTC) + cycle} for token_id, due in moved.items()
+        ]
+        statement = sa.update(Token).where(col(Token.id) == sa.bindparam("token"))
+        with place.installation.resources.database.engine.begin() as connection:
+            connection.execute(statement.values(next_refresh_at=sa.bindparam("due")), rows_moved)
+    if pace.kind == "postgresql":
+        place.execute_aside("VACUUM ANALYZE")
+    return plan
+
+
 def _run(pace: Pace, wanted: Wanted) -> Iterator[Figure]:
     rows, seconds = (QUICK_ROWS, QUICK_SECONDS) if wanted.quick else (ROWS, wanted.seconds)
+    idle, busy = [0.0], [0.0]
     with ExitStack() as stack:
-        place = stack.enter_context(arena(pace.kind, settings=SETTINGS))
+        place = stack.enter_context(arena(pace.kind, settings=SETTINGS, started=False))
         place.endpoint.ask("behave", latency=LATENCY)
+        plan = _fill(place, pace, rows)
+        place.start()
         workers = [place.worker, *(place.installation.add_worker() for _ in range(1, pace.workers))]
-        start = time.time() + rows * FILLING + AFTERWARDS * rows / ROWS + 10
-        if pace.with_page:
-            start += PAGE_SECONDS + 20
-
-        def due(number: int) -> float:
-            return start + (number * STRIDE % rows) / pace.rate
-
-        crowd = place.settle(rows, due=lambda number: datetime.fromtimestamp(due(number), UTC))
-        idle, busy = [0.0], [0.0]
         if pace.with_page:
             place.installation.add_portal(1)
-            visitor = stack.enter_context(closing(Visitor(place.installation, crowd.workspace_id)))
-            page = f"/connections/{identifier('c', crowd.first)}/status"
+            visitor = stack.enter_context(closing(Visitor(place.installation, place.crowds[0].workspace_id)))
+            page = f"/connections/{identifier('c', 0)}/status"
             visitor.times(page, 2.0)
             idle = visitor.times(page, PAGE_SECONDS)
-        late_start = max(0.0, time.time() - start)
-        time.sleep(max(0.0, start + WARM_UP - time.time()))
+        late_start = max(0.0, time.time() - plan.start)
+        begin = max(plan.start, time.time()) + WARM_UP
+        time.sleep(begin - time.time())
         seen = _watch(place, workers, seconds)
-        begin, end = start + WARM_UP, start + WARM_UP + seconds
         if pace.with_page:
             busy = visitor.times(page, PAGE_SECONDS)
-        numbers = [number for number in crowd.numbers if begin <= due(number) < end - 10]
+        numbers = [number for number in range(rows) if begin <= plan.due(number) < begin + seconds - 10]
         verdict = _stop_and_judge(place, workers)
         arrived = place.endpoint.uses().arrived
-        sent = [arrived[number] - due(number) if arrived[number] else float("inf") for number in numbers]
-        stored = _stored(place, numbers, due)
+        sent = [arrived[number] - plan.due(number) if arrived[number] else float("inf") for number in numbers]
+        stored = _stored(place, numbers, plan.due)
     setup = (
         f"{pace.words}: {pace.rate:,.0f} due a second among {rows:,} rows on {pace.kind}, "
         f"{LATENCY * 1000:g} ms provider, {seconds:g} s, {pace.workers} worker(s), 1 scheduler, 1 s ticks"
