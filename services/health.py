@@ -16,7 +16,7 @@ from sqlmodel import Session, col, func, select
 
 from models import Heartbeat, Token, schema
 from models.types import utc_now
-from services import heartbeats, overview
+from services import heartbeats, hosts, overview, providers
 from services.resources import Resources
 
 REDIS_SECONDS = 1.0
@@ -117,6 +117,7 @@ class _Figures(Collector):
             with self._resources.database.session() as session:
                 yield from _connections(session)
                 yield from _due(session)
+                yield from _providers(session)
                 yield from _heartbeats(session)
         yield from _queue(self._depth)
 
@@ -137,6 +138,17 @@ def _due(session: Session) -> Iterator[Metric]:
     yield _one("cardkey_tokens_due", "Tokens whose refresh is due.", number)
     yield _one("cardkey_tokens_oldest_lateness_seconds", "How long the oldest due token has waited.", late)
     yield _one("cardkey_tokens_being_refreshed", "Tokens whose refresh is under way.", leased)
+
+
+def _providers(session: Session) -> Iterator[Metric]:
+    family = GaugeMetricFamily(
+        "cardkey_providers", "Providers' hosts that do not stand as they should.", labels=["standing"]
+    )
+    for standing, number in providers.numbers(session, utc_now()).items():
+        family.add_metric([standing.value], number)
+    yield family
+    paused = hosts.is_everything_paused(session)
+    yield _one("cardkey_paused", "Whether all token requests are paused.", float(paused))
 
 
 def _heartbeats(session: Session) -> Iterator[Metric]:

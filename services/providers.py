@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -89,6 +90,13 @@ def notices(session: Session, workspace_id: uuid.UUID | None, host: str | None =
         if row.paused_at is not None and (row.host == EVERYTHING or _concerns(session, row.host, workspace_id, host))
     ]
     return sorted(found, key=lambda notice: (not notice.is_for_all, notice.host))
+
+
+def numbers(session: Session, now: datetime) -> dict[Standing, int]:
+    """How many hosts stand in each way that is not fine. Counts hosts with something to say about them only."""
+    rows = session.exec(select(ProviderHost).where(ProviderHost.host != EVERYTHING)).all()
+    found = Counter(_standing(row, now) for row in rows)
+    return {standing: found[standing] for standing in Standing if standing is not Standing.FINE}
 
 
 def in_trouble(session: Session, workspace_id: uuid.UUID | None) -> bool:

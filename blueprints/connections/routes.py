@@ -120,7 +120,7 @@ def refresh(connection_id: uuid.UUID) -> Page:
     connection = web.find(Connection, connection_id, Role.OPERATOR)
     asked = refreshes.refresh_now(web.db(), web.resources().settings, [connection], web.me().user.id, web.actor())
     rung = queue.ring(web.resources())
-    words = _asked_words(asked, rung)
+    words = (_stopped(connection) if asked.marked else "") or _asked_words(asked, rung)
     if web.is_htmx():
         return render_template("connections/_status.html", connection=connection, words=words, **standing(connection))
     return web.see_other("connections.show", words, connection_id=connection_id)
@@ -271,6 +271,16 @@ def _named(text: str) -> Connection | None:
     """The connection a form belongs to; None for a new one."""
     row_id = parsed_uuid(text)
     return web.find(Connection, row_id, Role.ADMIN) if row_id else None
+
+
+def _stopped(connection: Connection) -> str:
+    """What keeps a refresh from being sent at once, though it was asked for; empty where nothing does."""
+    around = view.of_connection(connection)
+    if around["notices"]:
+        return "Refresh asked for. It is sent when token requests are resumed."
+    if around["silent"]:
+        return f"Refresh asked for. {around['silent'].host} does not answer just now; it is sent as soon as that ends."
+    return ""
 
 
 def _asked_words(asked: refreshes.Asked, rung: bool) -> str:

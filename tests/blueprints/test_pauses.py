@@ -13,6 +13,7 @@ from tests.support import flow
 FRAGMENT = {"HX-Request": "true"}
 HOST = "provider.example"
 PROVIDERS = "/operations/providers"
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -196,6 +197,26 @@ def test_an_authorization_that_succeeds_shows_that_the_provider_is_back(world, r
     assert flow.walk(world, owner, world.connection()).outcome is AttemptOutcome.SUCCEEDED
     with resources.database.session() as session:
         assert hosts.standing(session, resources.settings, utc_now()) == hosts.Standing()
+
+
+def test_refresh_now_says_what_it_waits_for(world, owner, connection):
+    put(world, failures=9, failure_class=FailureClass.UNKNOWN, failed_at=utc_now(), open_until=utc_now() + HOUR)
+    page = f"/connections/{connection.id}"
+    assert f"{HOST} does not answer just now" in html(owner.post_form(f"{page}/refresh", headers=FRAGMENT))
+    other = world.connection()
+    world.authorize(other)
+    flash(owner, owner.post_form(f"{PROVIDERS}/pause", {"host": "*"}))
+    told = flash(owner, owner.post_form(f"/connections/{other.id}/refresh"))
+    assert "It is sent when token requests are resumed." in told
+
+
+def test_the_metrics_tell_of_providers_and_pauses(world, owner, client, connection):
+    put(world, failures=9, failure_class=FailureClass.UNKNOWN, failed_at=utc_now(), open_until=utc_now() + HOUR)
+    told = html(client.get("/metrics"))
+    assert 'cardkey_providers{standing="silent"} 1.0' in told
+    assert "cardkey_paused 0.0" in told
+    flash(owner, owner.post_form(f"{PROVIDERS}/pause", {"host": "*"}))
+    assert "cardkey_paused 1.0" in html(client.get("/metrics"))
 
 
 def test_the_owner_has_a_silent_provider_tried_at_once(world, resources, owner, connection):
