@@ -19,7 +19,7 @@ from services.claims import Claim
 from services.resources import Resources
 from services.settle import Result
 
-SHARE = 4
+SHARE = 8
 """Of what may be in flight, or is: so much of it must have ended before the database is asked for more."""
 
 
@@ -57,8 +57,8 @@ class Drain:
         self._problem: BaseException | None = None
         self._sent = 0
         self._claimed_at = float("-inf")
-        self._enough = limit
-        """With how many in flight or fewer the database is asked for more; below zero when it had nothing for us."""
+        self._enough: int | None = None
+        """How many may be leased when the database is asked again, after it had less than we had room for."""
 
     async def run(self) -> int:
         """Until nothing is due or it is to end; how many requests were made. Raises what went wrong on the way."""
@@ -67,7 +67,7 @@ class Drain:
                 self._begin("claim", self._claim())
             if self._arrived and "store" not in self._beside:
                 self._begin("store", self._store())
-            if not self._beside and not self._in_flight:
+            if not (self._beside or self._under_way or self._arrived):
                 break
             await self._news_or_tick()
         if self._problem is not None:
@@ -75,15 +75,25 @@ class Drain:
         return self._sent
 
     @property
-    def _in_flight(self) -> int:
-        return len(self._under_way) + len(self._arrived) + self._being_stored
+    def _waiting(self) -> int:
+        return len(self._arrived) + self._being_stored
+
+    @property
+    def _leased(self) -> int:
+        return len(self._under_way) + self._waiting
+
+    @property
+    def _room(self) -> int:
+        """For how many requests more; replies that wait to be stored take none until there are many of them."""
+        return self._limit - len(self._under_way) - max(0, self._waiting - self._limit // 2)
 
     def _wants_more(self) -> bool:
         """Whether to ask the database for more: after each request that ends a look would cost too much."""
-        if self._problem is not None or "claim" in self._beside or self._in_flight >= self._limit:
+        if self._problem is not None or "claim" in self._beside or self._room <= 0:
             return False
+        worth_it = self._room >= self._limit // SHARE if self._enough is None else self._leased <= self._enough
         waited = time.monotonic() - self._claimed_at >= self._resources.settings.tick
-        return (self._in_flight <= self._enough or waited) and self._going_on()
+        return (worth_it or waited) and self._going_on()
 
     def _begin(self, name: str, work: Coroutine[None, None, None]) -> None:
         """Do something beside the waiting; what it raises ends the claiming, and is told when the drain ends."""
@@ -98,8 +108,8 @@ class Drain:
         task.add_done_callback(over)
 
     async def _claim(self) -> None:
-        room = self._limit - self._in_flight
         async with self._turn:
+            room = max(1, self._room)
             claims = await asyncio.to_thread(self._claim_due, room)
         self._claimed_at = time.monotonic()
         for claim in claims:
@@ -107,8 +117,8 @@ class Drain:
             task.add_done_callback(self._ended)
             self._under_way.add(task)
         self._sent += len(claims)
-        most = self._in_flight  # less than the limit where hosts are full: there is room when some of it has ended
-        self._enough = most - max(1, most // SHARE)
+        # Where hosts are full there is room when some of it has ended; where nothing is leased, nothing more is due.
+        self._enough = None if len(claims) == room else self._leased - max(1, self._leased // SHARE)
 
     def _claim_due(self, room: int) -> list[Claim]:
         with self._resources.database.session(writing=True) as session:

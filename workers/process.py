@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -32,6 +33,12 @@ def stop_on_signals() -> threading.Event:
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
     return stop
+
+
+def spare_the_collector() -> None:
+    """What is loaded by now stays for good: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 class Pulse:

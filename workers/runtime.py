@@ -29,7 +29,7 @@ import logs
 from services.resources import Resources
 from workers import jobs, queue
 from workers.asking import Asking
-from workers.process import DATABASE_AWAY, Pulse, stop_on_signals
+from workers.process import DATABASE_AWAY, Pulse, spare_the_collector, stop_on_signals
 
 log = logs.get(__name__)
 
@@ -46,6 +46,7 @@ def main(resources: Resources, stop: threading.Event | None = None) -> None:
     if not resources.settings.redis_url:
         raise config.SettingsProblem("CARDKEY_REDIS_URL is not set, and a worker needs the queue in Redis.")
     stop = stop or stop_on_signals()
+    spare_the_collector()
     logging.getLogger("rq.worker").setLevel(logging.WARNING)
     wait = FIRST_WAIT
     with Pulse(resources, "worker") as pulse, Asking(resources, stop):

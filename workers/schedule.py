@@ -21,7 +21,7 @@ from services import clock, housekeeping, journal, leases, tokens
 from services.resources import Resources
 from workers import queue
 from workers.jobs import Stopping
-from workers.process import DATABASE_AWAY, Pulse, stop_on_signals
+from workers.process import DATABASE_AWAY, Pulse, spare_the_collector, stop_on_signals
 
 log = logs.get(__name__)
 
@@ -55,6 +55,7 @@ CHORES = (
 def main(resources: Resources, stop: threading.Event | None = None) -> None:
     """Tick until SIGTERM or SIGINT (or `stop`): finish the requests under way, start none, sign off."""
     stop = stop or stop_on_signals()
+    spare_the_collector()
     with Pulse(resources, "scheduler") as pulse, Scheduler(resources, stop.is_set) as scheduler:
         while not stop.is_set():
             pulse.moved()
