@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,8 @@ from services.resources import Resources
 ROOT = Path(__file__).resolve().parent.parent
 LEASH = ROOT / "runner" / "leash.py"
 FLASK = [sys.executable, "-m", "flask", "--app", "app"]
+ONE_AT_A_TIME = threading.Lock()
+"""Alembic keeps what it is at in globals, and so does the wheel that starts PostgreSQL."""
 START_SECONDS = 60.0
 END_SECONDS = 30.0
 
@@ -233,7 +236,8 @@ class Installation:
         if disk:
             mount(self.folder, disk)
         self.port = free_port()
-        self.database: DatabaseServer = SQLite(self.folder) if kind == "sqlite" else PostgreSQL()
+        with ONE_AT_A_TIME:
+            self.database: DatabaseServer = SQLite(self.folder) if kind == "sqlite" else PostgreSQL()
         self.redis = Valkey(self.folder)
         self.redis.start()
         own = {
@@ -250,7 +254,8 @@ class Installation:
         self.variables: dict[str, str] = {}
         """Of the environment of what is started from now on, besides settings."""
         engine = make_engine(self.database.url)
-        schema.upgrade(engine)
+        with ONE_AT_A_TIME:
+            schema.upgrade(engine)
         engine.dispose()
         self.resources = self._open()
 

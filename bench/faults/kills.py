@@ -121,7 +121,12 @@ def play(stage: Stage, kill: Kill) -> Iterator[Outcome]:
     stage.renew(kill.lost.keys() | kill.unfinished)
 
 
-@row("F1", "SIGKILL before the provider acts (P0, P1)", "old token intact, retaken in time, nothing lost in any mode")
+@row(
+    "F1",
+    "SIGKILL before the provider acts (P0, P1)",
+    "old token intact, retaken in time, nothing lost in any mode",
+    rounds=10,
+)
 def before_the_request(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """P0 at a random moment from when tokens are due, P1 with all requests received and none acted on."""
     for place in range(rounds):
@@ -133,8 +138,9 @@ def before_the_request(stage: Stage, rounds: int, _full: bool) -> Iterator[Outco
     "F2",
     "SIGKILL after the provider replaced tokens, before they are stored (P2, P3, P4)",
     "forgiving providers: nothing lost; others: lost only inside the window, and all of those flagged in time",
-    rounds=21,
+    rounds=14,
     quick=3,
+    options={"mix": {Mode.GRACE: 120, Mode.STRICT: 40, Mode.REJECT: 20, Mode.STATIC: 10, Mode.SOMETIMES: 10}},
 )
 def before_the_commit(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """P2 and P3 with everything held there, P4 with all replies on their way."""

@@ -50,6 +50,8 @@ class Row:
     databases: Sequence[str] = ("sqlite", "postgresql")
     options: Mapping[str, Any] = field(default_factory=dict)
     """How its stage is set."""
+    alone: bool = False
+    """Whether no other row may be played beside it."""
 
 
 ROWS: list[Row] = []

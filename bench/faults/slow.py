@@ -196,8 +196,9 @@ def _one_refresh(stage: Stage, item: Item, always: bool, status: int, shown: boo
     "From the last byte of a reply to its durable commit",
     "p99 at most 10 ms, one at a time",
     options={"mix": {Mode.STRICT: 100}},
-    rounds=1,
+    rounds=2,
     quick=1,
+    alone=True,
 )
 def commit(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """From when the provider's system took the last byte until another connection to the database reads the new row.
