@@ -8,6 +8,7 @@ sessions of their own and commit more than once: an interrupted one leaves a sma
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,19 +84,13 @@ def ask(
 
     The caller has checked that the person may do so in every workspace that is selected.
     """
-    bulks = _open(resources, wanted, requested_by, actor)
-    after, number = None, 0
-    while bulks:
+    ids, bulks = _open(resources, wanted, requested_by, actor)
+    for place in range(0, len(ids), PART):
         with resources.database.session(writing=True) as session:
-            rows = _part(session, wanted, after)
-            if rows:
-                _ask_part(session, resources.settings, rows, _not_cancelled(session, bulks))
-                session.commit()
-        number += len(rows)
-        told(list(bulks.values()), number)
-        if len(rows) < PART:
-            break
-        after = rows[-1][0].id
+            rows = _part(session, ids[place : place + PART])
+            _ask_part(session, resources.settings, rows, _not_cancelled(session, bulks))
+            session.commit()
+        told(list(bulks.values()), min(place + PART, len(ids)))
     return list(bulks.values())
 
 
@@ -131,26 +126,28 @@ def recent(session: Session, workspace_id: uuid.UUID | None, *, size: int = 5) -
 
 def _open(
     resources: Resources, wanted: Filter, requested_by: uuid.UUID | None, actor: Actor
-) -> dict[uuid.UUID, BulkRefresh]:
-    """A bulk for each workspace that has something selected, on record before anything is marked."""
+) -> tuple[list[uuid.UUID], dict[uuid.UUID, BulkRefresh]]:
+    """What is selected, and a bulk for each workspace of it, on record before anything is marked."""
+    with resources.database.session() as session:
+        query = overview.selected(select(Connection.id, Connection.workspace_id), wanted)
+        found = session.exec(query.order_by(col(Connection.id))).all()
+    numbers = Counter(workspace_id for _, workspace_id in found)
+    bulks = {
+        workspace_id: BulkRefresh(workspace_id=workspace_id, requested_by=requested_by)
+        for workspace_id in sorted(numbers)
+    }
     with resources.database.session(writing=True) as session:
-        numbers = overview.numbers(session, wanted)
-        bulks = {
-            workspace_id: BulkRefresh(workspace_id=workspace_id, requested_by=requested_by)
-            for workspace_id in sorted(numbers)
-        }
         session.add_all(bulks.values())
         for workspace_id, bulk in bulks.items():
             audit.record(session, actor, "bulk.requested", bulk, number=numbers[workspace_id])
         session.commit()
-    return bulks
+    return [row_id for row_id, _ in found], bulks
 
 
-def _part(session: Session, wanted: Filter, after: uuid.UUID | None) -> Sequence[tuple[Connection, Token]]:
-    """The next connections that are selected, in order of their ids."""
-    query = overview.selected(select(Connection, Token), wanted).order_by(col(Connection.id)).limit(PART)
-    query = query.options(load_only(*CONNECTION_COLUMNS), load_only(*TOKEN_COLUMNS))
-    return list(session.exec(query if after is None else query.where(col(Connection.id) > after)))
+def _part(session: Session, ids: Sequence[uuid.UUID]) -> Sequence[tuple[Connection, Token]]:
+    """Of the connections that are selected those of one part."""
+    query = overview.selected(select(Connection, Token), Filter(connection_ids=frozenset(ids)))
+    return list(session.exec(query.options(load_only(*CONNECTION_COLUMNS), load_only(*TOKEN_COLUMNS))))
 
 
 def _not_cancelled(session: Session, bulks: dict[uuid.UUID, BulkRefresh]) -> dict[uuid.UUID, BulkRefresh]:

@@ -138,12 +138,6 @@ def by_states(session: Session, wanted: Filter) -> dict[ConnectionState, int]:
     return dict(session.exec(selected(query, wanted)).all())
 
 
-def numbers(session: Session, wanted: Filter) -> dict[uuid.UUID, int]:
-    """How many connections are selected in each workspace that has any."""
-    query = select(Connection.workspace_id, func.count()).group_by(col(Connection.workspace_id))
-    return dict(session.exec(selected(query, wanted)).all())
-
-
 def counts(session: Session, workspace_id: uuid.UUID | None = None) -> dict[str, int]:
     """Connections by the state shown, every state named; of all workspaces with None."""
     return by_words(by_states(session, Filter(workspace_id)))
