@@ -81,6 +81,9 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
 
 def _said(fields: Mapping[str, Any], now: float, unit: LifetimeUnit) -> float | None:
     """What the reply itself says. A length of time counts first: it needs no two clocks to agree."""
+    usual = _length(fields.get("expires_in"), now, unit)
+    if usual is not None:
+        return usual
     found = {MARKS.sub("", name).lower(): value for name, value in reversed(list(fields.items()))}
     for name in DURATIONS:
         length = _length(found.get(name), now, unit)

@@ -10,10 +10,10 @@ import time
 from datetime import datetime, timedelta
 
 from sqlalchemy import CursorResult, update
-from sqlmodel import Session, SQLModel, col
+from sqlmodel import Session, SQLModel, col, select
 
 from config import Settings
-from models import ProviderHost, Token
+from models import Heartbeat, ProviderHost, Token, UserSession
 from models.types import utc_now
 from oauth.lifetime import LONGEST_RETRY_AFTER
 
@@ -29,9 +29,20 @@ class Watch:
         self._ahead: float | None = None
 
     def was_set_back(self) -> bool:
-        """Whether it was since the last look, or may have been before the first."""
+        """Whether it was since the last look."""
         before, self._ahead = self._ahead, utc_now().timestamp() - time.monotonic()
-        return before is None or self._ahead < before - SKEW
+        return before is not None and self._ahead < before - SKEW
+
+
+def seems_set_back(session: Session, now: datetime) -> bool:
+    """Whether somebody was here later than now, so that the clock may have been set back while nothing ran.
+
+    Asks two small tables: a look at every token would take long where there are many.
+    """
+    later = now + timedelta(seconds=SKEW)
+    processes = select(Heartbeat.process).where(Heartbeat.seen_at > later)
+    people = select(UserSession.id).where(UserSession.seen_at > later)
+    return any(session.exec(query.limit(1)).first() is not None for query in (processes, people))
 
 
 def mend(session: Session, settings: Settings, now: datetime) -> int:

@@ -75,7 +75,8 @@ class Scheduler:
         self._helper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="drain")
         self._drain: Future[int] | None = None
         self._needed = False
-        self._watch, self._set_back = clock.Watch(), False
+        self._watch = clock.Watch()
+        self._set_back: bool | None = None
         self._chores = (*CHORES, Chore("refresh history", SWEEPS_APART, journal.Sweeper().sweep))
         self._done_at = dict.fromkeys((chore.name for chore in self._chores), float("-inf"))
 
@@ -121,6 +122,9 @@ class Scheduler:
     def _mind_the_clock(self) -> None:
         """Put times right that cannot be, after this machine's clock was set back."""
         self._set_back = self._watch.was_set_back() or self._set_back
+        if self._set_back is None:
+            with self._resources.database.session() as session:
+                self._set_back = clock.seems_set_back(session, utc_now())
         if not self._set_back:
             return
         with self._resources.database.session(writing=True) as session:
