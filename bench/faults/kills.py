@@ -17,6 +17,7 @@ from bench.installation import Process
 
 GATHER_SECONDS = 2.5
 """How long requests may take to gather at a phase: well below their deadline."""
+QUIET_SECONDS = 2.0
 DELAYS = (0.0, 0.001, 0.002, 0.005, 0.010, 0.020, 0.050)
 """P4: seconds between the first reply and the kill."""
 
@@ -66,6 +67,18 @@ def reply_round(stage: Stage, delay: float, victims: Sequence[Process] = ()) -> 
     return _aftermath(stage, before, _kill(victims or stage.workers, delay))
 
 
+def random_round(stage: Stage) -> Kill:
+    """P5: nothing is held, and the kill comes at any moment; some requests are stored by then, some not sent."""
+    before = stage.look()
+    stage.provider.ask("forget_uses")
+    stage.provider.ask("behave", delay=0.05)
+    stage.make_due()
+    at = _kill(stage.workers, random.uniform(0.1, 1.5))
+    kill = _aftermath(stage, before, at)
+    stage.provider.ask("behave", delay=0.0)
+    return kill
+
+
 def _kill(victims: Sequence[Process], delay: float) -> float:
     if delay:
         time.sleep(delay)
@@ -79,6 +92,8 @@ def _kill(victims: Sequence[Process], delay: float) -> float:
 
 def _aftermath(stage: Stage, before: dict[int, Seen], at: float) -> Kill:
     """Look at the moment of death, let others take over, and look again."""
+    # What was on its way is acted on by the provider, and by the database, though nobody waits for it any more.
+    stage.provider.wait_until_quiet(QUIET_SECONDS)
     dead, truth = stage.look(), stage.provider.record(stage.numbers)
     under_way = {number for number, seen in dead.items() if seen.leased}
     kill = Kill(at, under_way)
@@ -136,18 +151,20 @@ def before_the_request(stage: Stage, rounds: int, _full: bool) -> Iterator[Outco
 
 @row(
     "F2",
-    "SIGKILL after the provider replaced tokens, before they are stored (P2, P3, P4)",
+    "SIGKILL after the provider replaced tokens, before they are stored (P2 to P5)",
     "forgiving providers: nothing lost; others: lost only inside the window, and all of those flagged in time",
-    rounds=14,
-    quick=3,
+    rounds=16,
+    quick=4,
     options={"mix": {Mode.GRACE: 120, Mode.STRICT: 40, Mode.REJECT: 20, Mode.STATIC: 10, Mode.SOMETIMES: 10}},
 )
 def before_the_commit(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
-    """P2 and P3 with everything held there, P4 with all replies on their way."""
+    """P2 and P3 with everything held there, P4 with all replies on their way, P5 at a random moment."""
     for place in range(rounds):
-        phase = ("reply", ACTED, HALF)[place % 3]
+        phase = ("reply", ACTED, HALF, "random")[place % 4]
         if phase == "reply":
-            kill = reply_round(stage, DELAYS[place // 3 % len(DELAYS)])
+            kill = reply_round(stage, random.choice(DELAYS))
+        elif phase == "random":
+            kill = random_round(stage)
         else:
             kill = kill_round(stage, phase, drop=False)
         yield from play(stage, kill)

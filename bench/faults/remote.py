@@ -88,6 +88,12 @@ class Remote:
             time.sleep(0.02)
         return hits
 
+    def wait_until_quiet(self, seconds: float) -> None:
+        """Wait until no request is under way there, or so long."""
+        until = time.monotonic() + seconds
+        while self.stand()["in_flight"] and time.monotonic() < until:
+            time.sleep(0.02)
+
     def close(self) -> None:
         """End it."""
         self._file.close()

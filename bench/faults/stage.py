@@ -46,8 +46,12 @@ SHRUNK = {
     "breaker_first": "1",
     "breaker_longest": "4",
     "host_concurrency": "1000",
+    "strict_concurrency": "1000",
 }
-"""The ladder of times at a fifth, so that a lease's end takes seconds; lease and deadline keep their ratio."""
+"""The ladder of times at a fifth, so that a lease's end takes seconds; lease and deadline keep their ratio.
+
+What keeps few in flight at strict providers is switched off: here many have to be at risk.
+"""
 RECOVERY_SHARE = 60.0 / 40.0
 """T5 in leases: 60 s where a lease lasts 40 s."""
 START_ALLOWANCE = 3.0
