@@ -73,6 +73,7 @@ def record_for(session: Session, actor: Actor, action: str, workspace_id: uuid.U
 @contextmanager
 def aside(session: Session) -> Iterator[None]:
     """For entries whose loss must not undo what they tell of: a token that has come is stored first (TK-06)."""
+    session.flush()  # what fails here is no entry
     try:
         with session.begin_nested():
             yield

@@ -122,9 +122,9 @@ class Room:
         self.add(host, strict, deaths)
         return True
 
-    def take_token(self, token: Token) -> bool:
-        """`take`, for a row."""
-        died = token.interruptions + (token.lease_owner is not None)
+    def take_token(self, token: Token, *, whatever_died: bool) -> bool:
+        """`take`, for a row; `whatever_died` where a person waits for the answer."""
+        died = 0 if whatever_died else token.interruptions + (token.lease_owner is not None)
         return self.take(token.provider_host, habits.is_strict(token.rotation, token.reuse), died)
 
     def is_full(self, host: str) -> bool:

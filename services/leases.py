@@ -111,7 +111,8 @@ def _claim_one(
     standing = hosts.standing(session, settings, now)
     if trigger is Trigger.AUTHORIZE:
         standing = replace(standing, closed=frozenset())  # a person waits, and the answer tells the truth
-    if not Room.left(session, settings, standing, now).take_token(token):
+    room = Room.left(session, settings, standing, now)
+    if not room.take_token(token, whatever_died=trigger is Trigger.AUTHORIZE):
         return Unclaimed.BUSY
     lease = claims.lease_for(settings, owner_name(), now)
     claim = claims.open_one(session, settings, connection, token, trigger, requested_by, lease)

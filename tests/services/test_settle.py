@@ -1,13 +1,15 @@
 """Closing refreshes: many in one commit."""
 
+from contextlib import suppress
 from datetime import timedelta
 
 from pydantic import SecretStr
+from sqlalchemy.exc import DBAPIError
 
 from models import Connection, ConnectionState, Outcome, Refresh, Trigger
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, GrantType, OAuthFailure, Reuse, Rotation
-from services import leases, settle
+from services import grants, leases, settle, tokens
 from tests.support.world import token_reply
 
 
@@ -54,6 +56,63 @@ def test_an_unusable_reply_is_kept_sealed_and_its_words_are_not(resources, world
     assert row.unseal("raw_reply", resources.database.keyring).get_secret_value() == raw
     assert b"mistyped" not in row.raw_reply_sealed
     assert "mistyped" not in row.failure_said + row.failure_reason
+
+
+def test_words_that_cannot_be_stored_cost_nobody_else_a_token(resources, world):
+    """PostgreSQL stores no NUL: a mistake in one result must not keep the others in memory until they are lost."""
+    good, other, bad = authorized(world, 3)
+    results = [(claim(resources, connection), token_reply("at-2", "rt-2")) for connection in (good, other)]
+    words = OAuthFailure("refresh", FailureClass.PROVIDER_DOWN, "It said \0.")
+    with suppress(DBAPIError):
+        settle.persist(resources, [(claim(resources, bad), words), *results])
+    assert [world.access_token(connection) for connection in (good, other)] == ["at-2", "at-2"]
+
+
+def test_many_results_at_once_are_stored_like_single_ones(resources, world):
+    """The fast path for what is plain, and the careful one, leave the same behind."""
+    one, *many = authorized(world, 5)
+    world.make_due(*many)
+    with resources.database.session(writing=True) as session:
+        plain = leases.claim_due(session, resources.settings, 10)
+    assert all(each.plain for each in plain)
+    careful = claim(resources, one)
+    reply = token_reply("at-2", "rt-2", 60, scope="orders.write")
+    settle.persist(resources, [(each, reply) for each in (careful, *plain)])
+    rows = [world.token(connection) for connection in (one, *many)]
+    own = {"id", "connection_id", "access_token_sealed", "refresh_token_sealed", "expires_at", "next_refresh_at"}
+    alike = [row.model_dump(exclude={*own, "received_at"}) for row in rows]
+    assert alike == [alike[0]] * 5
+    assert [world.refresh_token(connection) for connection in (one, *many)] == ["rt-2"] * 5
+    assert all(45 <= (row.next_refresh_at - row.received_at).total_seconds() * 1.3 <= 60 for row in rows)
+    closed = world.all(Refresh)
+    own = {"id", "connection_id", "lease_owner", "sent_at", "closed_at"}
+    assert [row.model_dump(exclude=own) for row in closed] == [closed[0].model_dump(exclude=own)] * 5
+
+
+def test_what_happens_while_a_plain_refresh_is_under_way_wins_over_it(resources, world):
+    """TK-17, also where many are stored in one statement."""
+    edited, paused, taken_away, gone, untouched = rows = authorized(world, 5)
+    world.make_due(*rows)
+    with resources.database.session(writing=True) as session:
+        claims = leases.claim_due(session, resources.settings, 10)
+    with resources.database.session(writing=True) as session:
+        session.get_one(Connection, edited.id).client_id = "another"
+        session.get_one(Connection, edited.id).version += 1
+        row = session.get_one(Connection, paused.id)
+        row.state, row.paused_from = ConnectionState.PAUSED, ConnectionState.ACTIVE
+        away = session.get_one(Connection, taken_away.id)
+        grants.forget(session, away, tokens.current_token(session, away))
+        session.delete(session.get_one(Connection, gone.id))
+        session.commit()
+    settle.persist(resources, [(each, token_reply("at-2", "rt-2")) for each in claims])
+    assert world.access_token(untouched) == "at-2"
+    assert (world.refresh_token(edited), world.token(edited).next_refresh_at) == ("rt-2", None)
+    assert (world.refresh_token(paused), world.token(paused).next_refresh_at) == ("rt-2", None)
+    assert world.reread(paused).state is ConnectionState.PAUSED
+    assert world.refresh_token(taken_away) is None
+    assert world.all(Refresh, connection_id=taken_away.id)[0].outcome is Outcome.SUPERSEDED
+    assert world.reread(gone) is None
+    assert {world.token(row).lease_until for row in (edited, paused, taken_away, untouched)} == {None}
 
 
 def test_other_failures_keep_no_reply(resources, world):

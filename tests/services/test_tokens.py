@@ -189,10 +189,19 @@ def test_nothing_is_sent_while_the_database_cannot_be_written(resources, world, 
     assert provider.hits() == 0
 
 
-def fail_next_write(database, table, times):
+REFUSALS = {
+    "restarts": (sqlite3.OperationalError, psycopg.OperationalError),
+    "is full": (sqlite3.OperationalError, psycopg.errors.DiskFull),
+    "may only be read": (sqlite3.OperationalError, psycopg.errors.ReadOnlySqlTransaction),
+    "is in another's hands": (sqlite3.OperationalError, psycopg.errors.DeadlockDetected),
+    "lost the connection": (sqlite3.InterfaceError, psycopg.InterfaceError),
+}
+
+
+def fail_next_write(database, table, times, how="restarts"):
     """Let the database turn the next writes to a table down, as one that restarts does."""
     left = [times]
-    error = {"sqlite": sqlite3.OperationalError, "postgresql": psycopg.OperationalError}[database.engine.dialect.name]
+    error = REFUSALS[how][database.engine.dialect.name == "postgresql"]
 
     def refuse(_connection, _cursor, statement, *_rest):
         if left[0] and statement.startswith(f"UPDATE {table}"):
@@ -203,14 +212,15 @@ def fail_next_write(database, table, times):
     return left
 
 
-def test_a_token_is_stored_when_the_database_comes_back(resources, world, stub):
+@pytest.mark.parametrize("how", REFUSALS)
+def test_a_token_is_stored_when_the_database_comes_back(resources, world, stub, how):
     """The reply is here, its refresh token is spent: the commit is tried until the lease ends (F10)."""
     connection = world.connection(token_endpoint=stub.url_for("/token"))
     world.authorize(connection, refresh_token="rt-1")
     left = []
 
     def handler(_request):
-        left.append(fail_next_write(resources.database, "tokens", 2))
+        left.append(fail_next_write(resources.database, "tokens", 1, how))
         return Response('{"access_token": "at-2", "refresh_token": "rt-2", "expires_in": 60}')
 
     stub.expect_request("/token").respond_with_handler(handler)
