@@ -191,11 +191,15 @@ def _fill_sqlite(
         statements.append(f"INSERT INTO {table.__tablename__} ({','.join(names)}) VALUES ({marks})")  # noqa: S608  # our own names
     with closing(engine.raw_connection()) as connection:
         cursor = connection.cursor()
+        for pragma in ("synchronous=OFF", "cache_size=-500000", "wal_autocheckpoint=100000"):
+            cursor.execute(f"PRAGMA {pragma}")  # while it is filled, on this one connection
         while piece := list(islice(rows, PIECE)):
             cursor.execute("BEGIN IMMEDIATE")
             for place, statement in enumerate(statements):
                 cursor.executemany(statement, [complete[place](row[place]) for row in piece])
             cursor.execute("COMMIT")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.detach()  # not for use by others with these settings
 
 
 def _fill_postgresql(
