@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import or_, update
-from sqlalchemy.orm import aliased, load_only
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from config import Settings
@@ -32,19 +32,6 @@ from services.resources import Resources
 PART = 500
 """Connections in one commit."""
 GONE = "These refreshes are no longer followed."
-CONNECTION_COLUMNS: tuple[Any, ...] = (
-    col(Connection.workspace_id),
-    col(Connection.state),
-    col(Connection.grant_type),
-    col(Connection.client_id),
-    col(Connection.authorized_client),
-)
-"""What it takes to tell whether a connection can be refreshed."""
-TOKEN_COLUMNS: tuple[Any, ...] = (
-    col(Token.connection_id),
-    col(Token.access_token_sealed),
-    col(Token.refresh_token_sealed),
-)
 
 Told = Callable[[Sequence[BulkRefresh], int], None]
 """Hears after each part what has been started, and how many connections have been looked at."""
@@ -147,7 +134,7 @@ def _open(
 def _part(session: Session, ids: Sequence[uuid.UUID]) -> Sequence[tuple[Connection, Token]]:
     """Of the connections that are selected those of one part."""
     query = overview.selected(select(Connection, Token), Filter(connection_ids=frozenset(ids)))
-    return list(session.exec(query.options(load_only(*CONNECTION_COLUMNS), load_only(*TOKEN_COLUMNS))))
+    return list(session.exec(query))
 
 
 def _not_cancelled(session: Session, bulks: dict[uuid.UUID, BulkRefresh]) -> dict[uuid.UUID, BulkRefresh]:

@@ -208,6 +208,22 @@ def test_a_card_is_served_at_once_while_a_bulk_is_under_way(world, ask, provider
     assert row.trigger is Trigger.AGENT_FACING
 
 
+def test_asking_costs_the_same_few_queries_however_many_there_are(world, ask, authorized, resources):
+    said = []
+
+    @sa.event.listens_for(resources.database.engine, "before_cursor_execute")
+    def listen(_connection, _cursor, statement, *_rest):
+        said.append(statement)
+
+    numbers = []
+    for count in (2, 6):
+        authorized(count)
+        said.clear()
+        ask()
+        numbers.append(len(said))
+    assert numbers[1] <= numbers[0] + 1  # those asked for before are joined
+
+
 def test_following_costs_the_same_few_queries_however_many_there_are(world, ask, authorized, resources):
     authorized(3)
     started = ask()
