@@ -39,7 +39,7 @@ def settled(resources, claimed, result=None):
     settle.persist(resources, [(claim, result or token_reply("at-2", "rt-2")) for claim in claimed])
 
 
-# --- Suspects (F34, QW-05)
+# --- Suspects (F34)
 
 
 @pytest.mark.settings(host_concurrency=64, agent_reserve=0)
