@@ -100,12 +100,11 @@ def test_a_look_leases_what_is_due_and_leaves_all_as_it_was(kind):
         assert min(field.look() for _ in range(3)) > 0
 
 
-def test_a_visitor_signs_in_and_reads_a_page():
-    with arena("sqlite") as place:
-        crowd = place.settle(1)
-        place.installation.add_portal(1)
-        with closing(Visitor(place.installation, crowd.workspace_id)) as visitor:
-            assert visitor.times(f"/connections/{identifier('c', crowd.first)}/status", 0.2)
+def test_a_visitor_signs_in_and_reads_a_page(place):
+    crowd = place.settle(1)
+    place.installation.add_portal(1)
+    with closing(Visitor(place.installation, crowd.workspace_id)) as visitor:
+        assert visitor.times(f"/connections/{identifier('c', crowd.first)}/status", 0.2)
 
 
 def test_the_cpu_of_children_that_have_ended_counts():
