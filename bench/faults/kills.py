@@ -39,24 +39,25 @@ class Kill:
     most_uses: dict[int, int] = field(default_factory=dict)
 
 
-def kill_round(stage: Stage, phase: str, *, drop: bool, delay: float = 0.0, victims: Sequence[Process] = ()) -> Kill:
+def kill_round(stage: Stage, phase: str, *, drop: bool, delay: float = 0.0, victim: str = "") -> Kill:
     """Hundreds of refreshes reach a phase, the processes are killed, others are started; what became of it.
 
-    An empty phase kills after `delay`, wherever the requests are by then.
+    An empty phase kills after `delay`, wherever the requests are by then. `victim` is both workers, the one that
+    has the requests, or the scheduler.
     """
-    victims = victims or stage.workers
     before = stage.look()
     stage.provider.ask("forget_uses")
     stage.provider.hold(phase or RECEIVED)
     stage.make_due()
     if phase:
         stage.provider.wait_held(len(stage.items), GATHER_SECONDS)
+    victims = {"": stage.workers, "worker": [stage.busiest()], "scheduler": [stage.scheduler]}[victim]
     at = _kill(victims, delay if not phase else 0.0)
     stage.provider.release(drop=drop)
     return _aftermath(stage, before, at)
 
 
-def reply_round(stage: Stage, delay: float, victims: Sequence[Process] = ()) -> Kill:
+def reply_round(stage: Stage, delay: float) -> Kill:
     """P4: all held replies are sent at once, and the kill comes so long after the first of them."""
     before = stage.look()
     stage.provider.ask("forget_uses")
@@ -64,7 +65,7 @@ def reply_round(stage: Stage, delay: float, victims: Sequence[Process] = ()) -> 
     stage.make_due()
     stage.provider.wait_held(len(stage.items), GATHER_SECONDS)
     stage.provider.release(replies=1)
-    return _aftermath(stage, before, _kill(victims or stage.workers, delay))
+    return _aftermath(stage, before, _kill(stage.workers, delay))
 
 
 def random_round(stage: Stage) -> Kill:
@@ -197,9 +198,8 @@ def after_the_commit(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome
 def one_of_several(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """A worker here is one process: what can be left half-alive is one of several workers, or the scheduler."""
     for place in range(rounds):
-        victim = stage.scheduler if place % 3 == 2 else stage.workers[place % 2]
         before = stage.look()
-        kill = kill_round(stage, ACTED, drop=False, victims=[victim])
+        kill = kill_round(stage, ACTED, drop=False, victim="scheduler" if place % 3 == 2 else "worker")
         if not stage.scheduler.is_running():
             stage.scheduler.start()
         older = sum(seen.generation < before[number].generation for number, seen in kill.after.items())
@@ -215,18 +215,18 @@ def one_of_several(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     options={"mix": dict.fromkeys(Mode, 20)},
 )
 def stopped_past_the_lease(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
-    """The first worker stands still with replies on their way; the others take over; it wakes up and stores late."""
+    """A worker stands still with replies on their way; the others take over; it wakes up and stores late."""
     for _ in range(rounds):
         before = stage.look()
         stage.provider.ask("forget_uses")
         stage.provider.hold(ACTED)
         stage.make_due()
         stage.provider.wait_held(len(stage.items), GATHER_SECONDS)
-        at = time.time()
-        stage.workers[0].signal(signal.SIGSTOP)
+        at, sleeper = time.time(), stage.busiest()
+        sleeper.signal(signal.SIGSTOP)
         stage.provider.release()
         time.sleep(stage.lease * 1.5)
-        stage.workers[0].signal(signal.SIGCONT)
+        sleeper.signal(signal.SIGCONT)
         time.sleep(1.0)
         yield from play(stage, _late(stage, before, at))
 

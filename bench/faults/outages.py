@@ -39,13 +39,13 @@ def settled(stage: Stage, before: dict[int, Seen], since: float, part: str, prob
     """Everything is refreshed, once each and none lost, within a recovery's time from now on."""
     unfinished = stage.wait_done(before, stage.patience + stage.lease)
     after = stage.look()
-    lost, hits = stage.lost(after), stage.provider.record(stage.numbers)
-    twice = sum(entry["hits"] > 1 for entry in hits.values())
+    lost, record = stage.lost(after), stage.provider.record(stage.numbers)
+    twice = sum(entry["most_uses"] > 1 for entry in record.values())
     waits = [closed - since for closed in stage.closed_since(since).values()]
     notes = [
         *problems,
         *([f"not refreshed in time: {len(unfinished)}"] if unfinished else []),
-        *([f"sent twice: {twice}"] if twice else []),
+        *([f"refresh tokens sent twice: {twice}"] if twice else []),
         *([f"lost: {sorted(set(lost.values()))}"] if lost else []),
         *([f"recovery above {stage.patience:.0f} s"] if waits and max(waits) > stage.patience else []),
         *dead_processes(stage),

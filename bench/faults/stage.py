@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -278,6 +279,13 @@ class Stage:
     def lost(self, seen: Mapping[int, Seen]) -> dict[int, str]:
         """Grants whose next refresh would fail with what is stored, and why."""
         return self.provider.judge({number: entry.refresh_token for number, entry in seen.items()})
+
+    def busiest(self) -> Process:
+        """The worker that holds most leases; they are signed with the number of their process."""
+        with self.installation.resources.database.session() as session:
+            owners = session.execute(select(col(Token.lease_owner)).where(col(Token.lease_owner).is_not(None))).all()
+        held = Counter(part for (owner,) in owners for part in str(owner).split(":"))
+        return max(self.workers, key=lambda worker: held[str(worker.pid)])
 
     def restart_workers(self) -> None:
         """Start the workers that do not run, as a supervisor would."""
