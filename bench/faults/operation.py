@@ -32,7 +32,7 @@ POISONED, POISON_DEATHS = 4, 3
 HERD, HERD_SECONDS, HERD_MOST = 5000, 60.0, 600.0
 SMALL_HERD = 250
 CONCURRENCY = 16
-UNIT_TESTS = "tests/services/test_timing.py and tests/services/test_leases.py"
+UNIT_TESTS = "tests/services/test_lifetimes.py and tests/services/test_timing.py"
 
 
 def faketime() -> Path:

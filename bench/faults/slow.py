@@ -69,6 +69,7 @@ def connections(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     options=NOBODY,
     rounds=1,
     quick=1,
+    alone=True,
 )
 def endless(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """The provider has acted each time, so that what does not come is the only copy."""
@@ -119,6 +120,7 @@ def _longest_request(stage: Stage, since: float) -> float:
     options=NOBODY,
     rounds=2,
     quick=1,
+    alone=True,
 )
 def late(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """The provider has acted, and its reply comes into a connection that may be closed by then."""
