@@ -187,36 +187,39 @@ def herd(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
             stage.set_tokens(members, next_refresh_at=utc_now() - timedelta(days=1))
             for process in (stage.scheduler, *stage.workers):
                 process.start()
+            dues = dict.fromkeys(before, time.time())
         else:
-            _fall_due(stage, members, HERD_SECONDS if place < 2 else 2.0)
-        since = time.time()
+            dues = _fall_due(stage, members, HERD_SECONDS if place < 2 else 2.0)
         unfinished = stage.wait_done(before, HERD_MOST, pause=1.0)
-        yield _herded(stage, members, "after a stop" if stops else "in a minute", since, unfinished)
+        yield _herded(stage, members, "after a stop" if stops else "in a minute", dues, unfinished)
 
 
-def _fall_due(stage: Stage, members: Sequence[Item], seconds: float) -> None:
-    """Spread evenly over so many seconds from now."""
-    now, ids = utc_now(), [item.token_id for item in members]
+def _fall_due(stage: Stage, members: Sequence[Item], seconds: float) -> dict[int, float]:
+    """Spread evenly over so many seconds from now; when each is due."""
+    now, dues = utc_now(), {}
     with stage.installation.resources.database.session(writing=True) as session:
-        for place, one in enumerate(ids):
-            due = now + timedelta(seconds=seconds * place / len(ids))
-            session.execute(update(Token).where(col(Token.id) == one).values(next_refresh_at=due))
+        for place, item in enumerate(members):
+            due = now + timedelta(seconds=seconds * place / len(members))
+            session.execute(update(Token).where(col(Token.id) == item.token_id).values(next_refresh_at=due))
+            dues[item.number] = due.timestamp()
         session.commit()
+    return dues
 
 
-def _herded(stage: Stage, members: Sequence[Item], part: str, since: float, unfinished: set[int]) -> Outcome:
+def _herded(stage: Stage, members: Sequence[Item], part: str, dues: dict[int, float], unfinished: set[int]) -> Outcome:
     numbers = [item.number for item in members]
     stand, record = stage.provider.stand(), stage.provider.record(numbers)
     lost = stage.lost(stage.look(members))
     twice = sum(entry["hits"] > 1 for entry in record.values())
-    closed = [moment - since for moment in stage.closed_since(since).values()]
+    closed = stage.closed_since(min(dues.values()))
+    late = [max(0.0, closed[number] - due) for number, due in dues.items() if number in closed]
     notes = [f"{stand['most_in_flight']} in flight"] if stand["most_in_flight"] > CONCURRENCY else []
     notes += [f"refreshed more than once: {twice}"] if twice else []
     notes += [f"lost: {len(lost)}"] if lost else []
     notes += [f"not refreshed: {len(unfinished)}"] if unfinished else []
     notes += dead_processes(stage)
     stage.renew(lost.keys() | unfinished)
-    return Outcome(part, not notes, len(numbers), len(lost), closed, "; ".join(notes))
+    return Outcome(part, not notes, len(numbers), len(lost), late, "; ".join(notes))
 
 
 @row(

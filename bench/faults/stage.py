@@ -126,12 +126,18 @@ class Stage:
         self.installation.change(outbound_allow=",".join(hosts), **dict(settings or {}))
         self.workspace = self._workspace()
         self.items: list[Item] = []
-        for mode, count in (EVERYBODY if mix is None else mix).items():
-            self.add(mode, count)
-        self.scheduler = self.installation.add_scheduler()
-        self.workers: list[Process] = [self.installation.add_worker() for _ in range(workers)]
-        self.portal = self.installation.add_portal() if portal else None
-        self.wait_until_up()
+        self.workers: list[Process] = []
+        self.portal: Process | None = None
+        try:
+            for mode, count in (EVERYBODY if mix is None else mix).items():
+                self.add(mode, count)
+            self.scheduler = self.installation.add_scheduler()
+            self.workers += [self.installation.add_worker() for _ in range(workers)]
+            self.portal = self.installation.add_portal() if portal else None
+            self.wait_until_up()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def lease(self) -> float:
