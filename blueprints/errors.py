@@ -7,11 +7,12 @@ import uuid
 from flask import Flask, Response, render_template, request
 from flask_wtf.csrf import CSRFError
 from gunicorn.http.errors import ParseException
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 import logs
 from blueprints.web import SAFE_METHODS, is_htmx
+from models.database import AWAY
 from services.errors import NotFound, Refused
 
 log = logs.get(__name__)
@@ -43,8 +44,8 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(ParseException, lambda _error: page(400))  # a body in broken chunks
     app.register_error_handler(NotFound, lambda _error: page(404))
     app.register_error_handler(Refused, lambda error: page(409, str(error)))
-    app.register_error_handler(OperationalError, show_database)
-    app.register_error_handler(InterfaceError, show_database)
+    for away in AWAY:
+        app.register_error_handler(away, show_database)
 
 
 def show(error: HTTPException) -> Response | HTTPException:
@@ -65,9 +66,9 @@ def show_csrf(_error: CSRFError) -> Response:
     return page(400, STALE_FORM.format("C" if is_htmx() else "Go back, c"), title="This form is out of date")
 
 
-def show_database(error: OperationalError | InterfaceError) -> Response:
+def show_database(error: SQLAlchemyError) -> Response:
     """The database is away, locked, full or not to be written to; the log has its own words."""
-    said = str(error.orig).strip().partition("\n")[0][:200]
+    said = str(error.orig if isinstance(error, DBAPIError) else error).strip().partition("\n")[0][:200]
     log.error("database unavailable", endpoint=request.endpoint, problem=type(error).__name__, said=said)
     unsent = (
         None if request.method in SAFE_METHODS else UNSAVED.format("" if is_htmx() else "use Back to find it, and ")

@@ -17,12 +17,12 @@ from flask import Flask, abort, current_app, flash, g, redirect, request, url_fo
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from flask_login import LoginManager, UserMixin, current_user, login_required
-from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 from werkzeug.wrappers import Response
 
 import logs
 from models import Record, Role, User, UserSession, Workspace
+from models.database import AWAY
 from models.types import utc_now
 from services import audit, members, sign_in
 from services.audit import Actor
@@ -192,7 +192,7 @@ def refuse(workspace_id: uuid.UUID, *, is_member: bool) -> NoReturn:
     try:
         with resources().database.session(writing=True) as session:
             audit.note_refusal(session, user, workspace_id, what, is_member=is_member)
-    except OperationalError as problem:
+    except AWAY as problem:
         log.warning("refusal not noted", endpoint=request.endpoint, problem=type(problem).__name__)
     abort(403 if is_member else 404)
 
@@ -227,7 +227,7 @@ def note_use() -> None:
     try:
         with resources().database.session(writing=True) as session:
             sign_in.seen(session, session_id)
-    except OperationalError as problem:
+    except AWAY as problem:
         log.warning("session use not noted", problem=type(problem).__name__)  # the next click tries again
 
 

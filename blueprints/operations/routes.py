@@ -62,12 +62,12 @@ def show_bulk(bulk_id: uuid.UUID) -> Page:
     """A bulk refresh: how it stands, and what came of it for each connection."""
     found = _own_bulk(bulk_id)
     state = request.args.get("state", "")
-    only = ItemState(state) if state in set(ItemState) else None
+    chosen = ItemState(state) if state in set(ItemState) else None
     return render_template(
         "operations/bulk.html",
         progress=progress_of.progress(web.db(), found),
-        results=progress_of.results(web.db(), found, only, _page_number()),
-        only=only,
+        results=progress_of.results(web.db(), found, chosen, _page_number()),
+        chosen=chosen,
         here=request.full_path,
         **pauses.of_lists(),
     )

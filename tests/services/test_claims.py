@@ -39,9 +39,6 @@ def settled(resources, claimed, result=None):
     settle.persist(resources, [(claim, result or token_reply("at-2", "rt-2")) for claim in claimed])
 
 
-# --- Suspects (F34)
-
-
 @pytest.mark.settings(host_concurrency=64, agent_reserve=0)
 def test_tokens_whose_process_died_are_refreshed_few_at_a_time_beside_all_others(resources, world):
     suspects = {connection.id for connection in orphaned(world, 18)}

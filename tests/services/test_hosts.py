@@ -234,7 +234,7 @@ def test_a_host_that_asks_all_workspaces_to_slow_down_is_left_alone_for_a_minute
     world.make_due(*here)
     answer(resources, claim(resources), SLOWER)
     assert standing(resources).closed == {HOST}
-    assert 60 <= (row_of(world).open_until - utc_now()).total_seconds() <= 66
+    assert 55 <= (row_of(world).open_until - utc_now()).total_seconds() <= 66  # the test takes a moment itself
     time_machine.move_to(utc_now() + timedelta(seconds=67))
     world.make_due(*here)
     claims = claim(resources)
