@@ -142,7 +142,7 @@ _WORDS = {
         "Nothing to do: Cardkey waits as long as the provider asked and tries again.",
     ),
     FailureClass.PROVIDER_DOWN: (
-        "The provider cannot be reached",
+        "The provider does not work just now",
         "Nothing to do for now: Cardkey goes on trying. If it lasts, look at the provider's status page and check "
         "the Token Endpoint.",
     ),

@@ -120,7 +120,7 @@ def test_an_operator_sees_how_the_providers_of_the_workspace_stand(world, oscar,
     assert "another.example" in fragment
     assert "Try now" in fragment
     assert oscar.get(f"{PROVIDERS}?all=1").status_code == 403
-    assert f"{HOST} has not answered since" in html(oscar.get(f"/connections/{connection.id}"))
+    assert f"{HOST} does not answer; that began" in html(oscar.get(f"/connections/{connection.id}"))
 
 
 def test_the_owner_pauses_a_provider_and_everybody_is_told_on_their_pages(world, oscar, owner, connection):
