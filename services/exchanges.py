@@ -118,6 +118,9 @@ def _store(
     token = session.get_one(Token, exchange.token_id, with_for_update=True)
     journal = session.get_one(Refresh, exchange.refresh_id)
     attempt = session.get_one(AuthorizationAttempt, exchange.attempt.id)
+    if attempt.outcome is not AttemptOutcome.PENDING and journal.outcome is not Outcome.SENT:
+        # A commit that was made, though its answer was lost: by now the refresh token in this reply may be spent.
+        return attempt
     too_late = _too_late(session, attempt, connection, journal)
     if too_late:
         journal.outcome, journal.closed_at = Outcome.SUPERSEDED, utc_now()

@@ -107,6 +107,8 @@ def _settle_one(
     result: TokenReply | OAuthFailure,
 ) -> None:
     journal = session.get_one(Refresh, claim.refresh_id, populate_existing=True)
+    if journal.outcome is Outcome.STORED:
+        return  # a commit that was made, though its answer was lost
     journal.closed_at = utc_now()
     changed = (token.lease_owner, connection.version) != (claim.owner, claim.version)
     if isinstance(result, OAuthFailure) and changed and not _waits_all_the_same(claim, connection, token, result):

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
+from sqlmodel import Session
 
 from models import AttemptOutcome, ClientSecret, ConnectionState, Outcome, Refresh, Trigger
 from models.types import utc_now
@@ -123,6 +124,30 @@ def test_a_reply_is_stored_although_the_database_is_away_for_a_moment(
     monkeypatch.undo()
     assert world.access_token(connection) == "at"
     assert len(tries) == 4
+
+
+def test_a_reply_is_stored_once_although_the_answer_to_its_commit_was_lost(
+    world, begin, finish, connection, monkeypatch
+):
+    """By the second try the refresh token in it may be spent, and a newer one stored."""
+    _attempt, state = begin()
+    real, losing = Session.commit, []
+
+    def commit(session):
+        real(session)
+        if losing:
+            raise OperationalError(losing.pop(), {}, Exception("the connection broke"))
+
+    def redeem():
+        losing.append("COMMIT")
+        return token_reply("at", "rt")
+
+    monkeypatch.setattr(Session, "commit", commit)
+    ended = finish(state, redeem)
+    monkeypatch.undo()
+    assert (losing, ended.outcome) == ([], AttemptOutcome.SUCCEEDED)
+    assert (world.access_token(connection), world.token(connection).generation) == ("at", 1)
+    assert [row.outcome for row in world.all(Refresh)] == [Outcome.STORED]
 
 
 def test_a_withdrawn_attempt_stores_nothing(world, begin, finish, connection, resources):

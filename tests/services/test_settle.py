@@ -4,7 +4,8 @@ from contextlib import suppress
 from datetime import timedelta
 
 from pydantic import SecretStr
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlmodel import Session
 
 from models import Connection, ConnectionState, Outcome, Refresh, Trigger
 from models.types import utc_now
@@ -198,3 +199,23 @@ def test_a_provider_is_seen_to_end_the_grant_on_reuse_only_with_both_requests_in
     refresh(resources, revoked, token_reply("at-2", "rt-2"))
     refresh(resources, revoked, DEAD)
     assert habits_of(world, revoked) == (Rotation.ALWAYS, Reuse.ACCEPTED)
+
+
+def test_a_refresh_that_was_stored_is_told_as_stored_although_the_answer_to_its_commit_was_lost(
+    resources, world, monkeypatch
+):
+    (connection,) = authorized(world, 1)
+    claimed = claim(resources, connection)
+    real, losing = Session.commit, ["COMMIT"]
+
+    def commit(session):
+        real(session)
+        if losing:
+            raise OperationalError(losing.pop(), {}, Exception("the connection broke"))
+
+    monkeypatch.setattr(Session, "commit", commit)
+    settle.persist(resources, [(claimed, token_reply("at-2", "rt-2"))])
+    monkeypatch.undo()
+    (row,) = world.all(Refresh)
+    assert (row.outcome, row.lifetime, losing) == (Outcome.STORED, 3600, [])
+    assert (world.refresh_token(connection), world.token(connection).generation) == ("rt-2", 2)
