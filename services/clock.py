@@ -56,10 +56,13 @@ def mend(session: Session, settings: Settings, now: datetime) -> int:
     lease, breaker = timedelta(seconds=settings.lease), timedelta(seconds=settings.breaker_longest)
     due, held_until = col(Token.next_refresh_at), col(Token.lease_until)
     came, opens = col(Token.received_at), col(ProviderHost.open_until)
+    pressed, ends = col(Token.requested_at), col(Token.expires_at)
+    no_plan = (col(Token.failures) > 0) | col(Token.held) | (due > ends)  # of themselves they are due before they end
     found = [
         _set(session, Token, held_until > now + lease + ahead, lease_until=now + lease),
         _set(session, Token, (came > now + ahead) & (due > now), received_at=now, next_refresh_at=now),
-        _set(session, Token, (col(Token.failures) > 0) & (due > now + retry + ahead), next_refresh_at=now),
+        _set(session, Token, no_plan & (due > now + retry + ahead), next_refresh_at=now),
+        _set(session, Token, pressed > now + ahead, requested_at=now),
         _set(session, ProviderHost, opens > now + breaker + ahead, open_until=now),
     ]
     session.commit()

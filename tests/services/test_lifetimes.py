@@ -203,22 +203,26 @@ def test_a_clock_that_was_wrong_for_a_while_costs_a_refresh_each_way(live, world
 def test_after_a_clock_was_set_back_nothing_lasts_longer_than_it_can(resources, world, settings):
     now = utc_now()
     later = now + timedelta(days=1)
-    fresh, future, leased, failing, renewed = (world.connection() for _ in range(5))
-    for connection in (fresh, future, leased, failing, renewed):
+    fresh, future, leased, failing, renewed, waiting, pressed = (world.connection() for _ in range(7))
+    for connection in (fresh, future, leased, failing, renewed, waiting, pressed):
         world.authorize(connection, 10 * DAY)
     due = world.token(fresh).next_refresh_at
     world.set_token(future, received_at=later, next_refresh_at=later)
     world.set_token(leased, lease_owner="somebody", lease_until=later)
     world.set_token(failing, failures=3, next_refresh_at=later)
+    world.set_token(waiting, held=True, next_refresh_at=later)
+    world.set_token(pressed, requested_at=later, next_refresh_at=now + timedelta(days=11))
     with resources.database.session(writing=True) as session:
         session.add(ProviderHost(host="down.example", failures=9, open_until=later))
         session.commit()
-        assert clock.mend(session, settings, now) == 4
+        assert clock.mend(session, settings, now) == 7
         assert clock.mend(session, settings, now) == 0
     assert world.token(fresh).next_refresh_at == due
     assert (world.token(future).next_refresh_at, world.token(future).received_at) == (now, now)
     assert world.token(leased).lease_until == now + timedelta(seconds=settings.lease)
     assert world.token(failing).next_refresh_at == now
+    assert world.token(waiting).next_refresh_at == now
+    assert (world.token(pressed).next_refresh_at, world.token(pressed).requested_at) == (now, now)
     assert world.all(ProviderHost)[0].open_until == now
 
 
