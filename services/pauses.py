@@ -103,7 +103,9 @@ def resume_host(session: Session, settings: Settings, actor: Actor, host: str) -
     if row.paused_at is None:
         return False
     row.paused_at = row.paused_by = None
-    if host != EVERYTHING and not row.is_closed(utc_now()):
+    if host != EVERYTHING and row.is_closed(utc_now()):
+        held.name_candidates(session, row, utc_now())  # nobody did while it was paused
+    elif host != EVERYTHING:
         held.release(session, settings, utc_now(), row)
     _tell(session, actor, host, "resumed")
     session.commit()

@@ -11,7 +11,8 @@ from sqlmodel import select
 from models import Connection, ConnectionState, Priority, ProviderHost, Refresh, Token, Trigger
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure
-from services import held, hosts, leases, settle, tokens
+from services import held, hosts, leases, pauses, settle, tokens
+from services.audit import WORKER
 from services.hosts import Paused
 from services.leases import Claim, Unclaimed
 from services.resources import Resources
@@ -369,3 +370,19 @@ def test_everything_paused_stops_every_way_to_a_request(resources, world, sessio
     with pytest.raises(Paused, match="All token requests are paused"):
         tokens.refresh(resources, connection.id, Trigger.MANUAL)
     assert world.all(Refresh) == []
+
+
+def test_a_host_resumed_while_its_breaker_is_open_is_tried_when_that_ends(resources, world, session):
+    """What fell due during the pause waits for half an hour and more; one of it has to speak for all before."""
+    connections = at(world, count=6)
+    pauses.pause_host(session, WORKER, HOST)
+    world.make_due(*connections)
+    assert claim(resources) == []
+    until = utc_now() + timedelta(seconds=60)
+    row = hosts.locked(session, HOST)
+    row.open_until, row.failures, row.failure_class = until, 3, FailureClass.PROVIDER_DOWN
+    session.commit()
+    pauses.resume_host(session, resources.settings, WORKER, HOST)
+    due = sorted(world.token(connection).next_refresh_at for connection in connections)
+    assert due[: held.CANDIDATES] == [until] * held.CANDIDATES
+    assert due[held.CANDIDATES] > until + timedelta(minutes=10)
