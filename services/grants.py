@@ -80,7 +80,8 @@ def after_change(session: Session, connection: Connection, token: Token) -> None
     if connection.state is ConnectionState.PAUSED:
         connection.paused_from = next_state
         return
-    token.next_refresh_at = now if states.renewable(connection, token) else None
+    # No longer somebody's request, which they may take back.
+    token.next_refresh_at, token.priority = now if states.renewable(connection, token) else None, Priority.SCHEDULED
     connection.state = next_state
 
 

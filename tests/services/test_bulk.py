@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from models import AuditEntry, BulkRefresh, BulkRefreshItem, Connection, Priority, Refresh, Token, Trigger
 from models.types import utc_now
-from services import bulk, leases, progress, refreshes, tokens
+from oauth.vocabulary import FailureClass, OAuthFailure
+from services import bulk, grants, leases, progress, refreshes, states, tokens
 from services.audit import COMMAND_LINE, Actor
 from services.errors import NotFound
 from services.overview import Filter
@@ -260,3 +261,21 @@ def test_a_bulk_that_goes_on_is_followed_however_long_it_takes(world, ask, autho
     with resources.database.session() as session:
         found = progress.progress(session, session.get_one(BulkRefresh, started.id))
     assert (found.is_over, found.done) == (False, 1)
+
+
+def test_what_an_edit_has_set_going_since_is_not_stopped_by_cancelling(world, ask, cancel, authorized, resources):
+    """A misconfigured connection was due at no time: going back to that, it would never be refreshed again."""
+    (connection,) = authorized(1)
+    with resources.database.session(writing=True) as session:
+        row = session.get_one(Connection, connection.id)
+        refused = OAuthFailure("refresh", FailureClass.CLIENT_BAD, "It does not know the client.")
+        states.fail(session, resources.settings, row, tokens.current_token(session, row), refused)
+        session.commit()
+    started = ask()
+    with resources.database.session(writing=True) as session:
+        row = session.get_one(Connection, connection.id)
+        grants.after_change(session, row, tokens.current_token(session, row))
+        session.commit()
+    cancel(started)
+    assert world.reread(connection).state.shown == "Connected"
+    assert world.token(connection).next_refresh_at <= utc_now()
