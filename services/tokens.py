@@ -105,19 +105,19 @@ def access(
     if connection.has_strange_grant:
         raise NotFound(NO_TOKEN)
     margin = timing.margin(Timing.of(connection), token.lifetime) if states.renewable(connection, token) else 0.0
-    unusable = not token.is_valid(utc_now(), margin) or token.generation == refused
-    if unusable:
+    found = token.generation
+    if not token.is_valid(utc_now(), margin) or found == refused:
         if token.access_token_sealed is None:
             raise NotFound(NO_TOKEN)
-        refresh(resources, connection_id, Trigger.AGENT_FACING, spent=token.generation)
-        connection, token = _read(resources, workspace_id, connection_id)
+        connection, token = _refreshed(resources, connection, token, refused)
     try:
         value = token.unseal("access_token", resources.database.keyring)
     except Undecryptable as problem:
         raise _closed(resources, token, problem) from None
     if value is None:
         raise NotFound(NO_TOKEN)
-    return Access(value, token.token_type, token.generation, unusable, token.received_at, token.lifetime_rung)
+    refreshed = token.generation != found
+    return Access(value, token.token_type, token.generation, refreshed, token.received_at, token.lifetime_rung)
 
 
 def drain(
@@ -141,6 +141,21 @@ def _read(resources: Resources, workspace_id: uuid.UUID, connection_id: uuid.UUI
     if found is None:
         raise NotFound(GONE)
     return found
+
+
+def _refreshed(
+    resources: Resources, connection: Connection, token: Token, refused: int | None
+) -> tuple[Connection, Token]:
+    """The rows after a refresh; as they are without one where the token is good for a few seconds yet."""
+    try:
+        refresh(resources, connection.id, Trigger.AGENT_FACING, spent=token.generation)
+    except (OAuthFailure, BeingRefreshed, hosts.Paused):
+        connection, token = _read(resources, connection.workspace_id, connection.id)
+        good = token.access_token_sealed is not None and token.is_valid(utc_now()) and token.generation != refused
+        if not good or connection.state is ConnectionState.PAUSED:
+            raise
+        return connection, token
+    return _read(resources, connection.workspace_id, connection.id)
 
 
 def _why_resting(resources: Resources, connection_id: uuid.UUID) -> OAuthFailure | Refused:

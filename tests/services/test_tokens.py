@@ -681,3 +681,17 @@ def test_a_tampered_access_token_stops_the_connection_and_says_so(resources, wor
         access(resources, connection)
     assert connection_state(world, connection) is ConnectionState.MISCONFIGURED
     assert WORKER.name in {row.actor for row in world.all(AuditEntry, subject_id=connection.id)}
+
+
+def test_a_caller_gets_a_token_that_is_good_for_seconds_yet_when_no_new_one_can_be_had(resources, world, time_machine):
+    """Degraded: cards go on working. Of no use is one that its API refused, or that has run out."""
+    connection = world.connection(token_endpoint="http://127.0.0.1:9/token")
+    world.authorize(connection, lifetime=3600)
+    time_machine.move_to(utc_now() + timedelta(seconds=3570))
+    found = tokens.access(resources, connection.workspace_id, connection.id)
+    assert (found.token.get_secret_value(), found.refreshed) == ("at", False)
+    with pytest.raises(OAuthFailure):
+        tokens.access(resources, connection.workspace_id, connection.id, refused=found.generation)
+    time_machine.move_to(utc_now() + timedelta(seconds=31))
+    with pytest.raises(OAuthFailure):
+        tokens.access(resources, connection.workspace_id, connection.id)
