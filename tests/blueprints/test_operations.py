@@ -309,7 +309,8 @@ def test_results_come_a_page_at_a_time_with_failures_first(world, oscar, provide
     followed = bulk_of(press(oscar, *many))
     tokens.drain(resources, 5)
     first, second = page(oscar, followed), page(oscar, f"{followed}?page=2")
-    assert re.findall(r"<strong>(Shop \d)</strong> (\w+)", first) == [("Shop 2", "Failed"), ("Shop 3", "Skipped")]
+    assert re.findall(r"<strong>(Shop \d)</strong></a> (\w+)", first) == [("Shop 2", "Failed"), ("Shop 3", "Skipped")]
+    assert len(re.findall(r'href="/operations/history/[^"]+"><strong>Shop', first)) == 2, "each leads to its history"
     assert re.findall(r"<strong>(Shop \d)</strong>", second) == ["Shop 0", "Shop 1"]
     assert ('rel="next"' in first, 'rel="next"' in second) == (True, False)
     assert re.findall(r"<strong>(Shop \d)</strong>", page(oscar, f"{followed}?state=failed")) == ["Shop 2"]
