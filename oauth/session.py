@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -86,8 +87,12 @@ class TokenClient(OAuth2Client):
         return {"reply": self._http.run(self.obtain({**extra(self._registration.token_params), **given}))}
 
     async def _negotiate(self, attempt: Callable[[Proof], Awaitable[T]]) -> T:
-        """The first proof's answer, or the next one's as long as the client is not recognised."""
+        """The first proof's answer, or the next one's as long as the client is not recognised.
+
+        All of them together have the time of one request: the lease they are sent under is made for that.
+        """
         refused: OAuthFailure | None = None
+        until = time.monotonic() + self._limits.deadline
         for proof in proofs(self._registration, self._worked):
             try:
                 return await attempt(proof)
@@ -95,6 +100,8 @@ class TokenClient(OAuth2Client):
                 if failure.failure_class is not FailureClass.CLIENT_BAD or failure.code == "unauthorized_client":
                     raise
                 refused = refused or failure
+                left = max(0.0, round(until - time.monotonic(), 1))
+                self._limits = replace(self._limits, deadline=left, connect=min(left, self._limits.connect))
         assert refused is not None
         raise refused.saying(NEITHER) if self._registration.other_secret else refused
 

@@ -1,6 +1,7 @@
 """Two client secrets while one is exchanged for the other: which is sent, how often. P29, TK-10, SS-08."""
 
 import base64
+import time
 from urllib.parse import unquote_plus
 
 import pytest
@@ -231,3 +232,23 @@ def test_the_first_round_with_an_unknown_method_tries_each_method_for_each_secre
     assert endpoint.sent[-1] == ("post", NEW)
     assert world.token(connection).auth_method is ClientAuthMethod.POST
     assert world.token(connection).expires_at > utc_now()
+
+
+@pytest.mark.sqlite_only
+@pytest.mark.settings(token_deadline=1.0, lease=3.0)
+def test_trying_methods_takes_no_longer_than_one_request_may(resources, world, stub):
+    """Or the lease would end, and somebody else would send the same refresh token meanwhile (TK-08)."""
+
+    def slow(_request):
+        time.sleep(0.7)
+        return Response('{"error": "invalid_client"}', 401, content_type="application/json")
+
+    stub.expect_request("/token").respond_with_handler(slow)
+    made = world.connection(secret=OLD, token_endpoint=stub.url_for("/token"))
+    world.authorize(made)
+    world.set_token(made, auth_method=None)
+    began = time.monotonic()
+    with pytest.raises(OAuthFailure) as caught:
+        tokens.refresh(resources, made.id, Trigger.MANUAL)
+    assert time.monotonic() - began < 1.5
+    assert caught.value.failure_class is FailureClass.UNKNOWN, "the last one may have been accepted"
