@@ -9,22 +9,27 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import timedelta
 
 from models import Trigger
+from models.types import utc_now
 from oauth.grants import GRANTS
 from oauth.session import TokenClient
-from oauth.vocabulary import OAuthFailure
+from oauth.vocabulary import FailureClass, OAuthFailure
 from services import leases, settle
 from services.claims import Claim
 from services.resources import Resources
 from services.settle import Result
 
+STOOD_STILL = "This process stood still for too long to send the request: by now somebody else may be sending it."
 SHARE = 8
 """Of what may be in flight, or is: so much of it must have ended before the database is asked for more."""
 
 
 async def send(resources: Resources, claim: Claim) -> Result:
-    """The one request of a refresh."""
+    """The one request of a refresh; none where the process stood still for so long that the lease would not last."""
+    if utc_now() + timedelta(seconds=resources.token_limits.deadline) > claim.lease_until:
+        return claim, OAuthFailure("refresh", FailureClass.UNKNOWN, STOOD_STILL, code=settle.NOT_SENT)
     params = GRANTS[claim.registration.grant_type].renewal_params(claim.registration, claim.refresh_token)
     step = "token request" if claim.trigger is Trigger.AUTHORIZE else "refresh"
     try:

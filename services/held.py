@@ -33,13 +33,16 @@ def hold(session: Session, settings: Settings, now: datetime, hosts: Collection[
 
     It is due again when the host is, or by itself after `retry_longest` at the latest.
     """
-    in_the_way = [row_id for row_id, host in session.execute(_head(now)) if host in hosts]
-    if not in_the_way:
+    found = [(row_id, host) for row_id, host in session.execute(_head(now)) if host in hosts]
+    if not found:
         return
-    # Whoever opens a host again waits for this commit, and then finds what was moved here.
-    query = select(ProviderHost).where(col(ProviderHost.host).in_(sorted(hosts))).order_by(ProviderHost.host)
-    query = query.with_for_update(read=True).execution_options(populate_existing=True)
-    closed = [row for row in session.exec(query) if row.is_closed(now)]
+    in_the_way = [row_id for row_id, _ in found]
+    # Whoever opens a host again waits for this commit, and then finds what was moved here. One by one, in the order
+    # of whoever settles: a database sorts names in its own.
+    query = select(ProviderHost).with_for_update(read=True).execution_options(populate_existing=True)
+    names = sorted({host for _, host in found})
+    rows = [session.exec(query.where(ProviderHost.host == name)).one_or_none() for name in names]
+    closed = [row for row in rows if row is not None and row.is_closed(now)]
     half = settings.retry_longest / 2
     later = _spread(now + timedelta(seconds=half), half)
     for row in closed:

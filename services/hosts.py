@@ -69,8 +69,12 @@ def tend(session: Session, settings: Settings, now: datetime) -> Standing:
     found = standing(session, settings, now)
     if found.closed and not found.paused:
         held.hold(session, settings, now, found.closed)
-    for host in sorted(found.releasing):
-        held.release(session, settings, now, locked(session, host))
+    # Those that somebody settles for right now are left for the next time: he may be waiting for one held above.
+    query = select(ProviderHost).where(col(ProviderHost.host).in_(found.releasing))
+    query = query.with_for_update(skip_locked=True).execution_options(populate_existing=True)
+    for row in session.exec(query).all() if found.releasing else ():
+        if not row.is_closed(now):
+            held.release(session, settings, now, row)
     return found
 
 

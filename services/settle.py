@@ -27,6 +27,8 @@ log = logs.get(__name__)
 Result = tuple[Claim, TokenReply | OAuthFailure]
 
 RETRY_SECONDS = 0.25
+NOT_SENT = "not_sent"
+"""Code of a failure that says nothing of the provider's host."""
 
 
 def persist(resources: Resources, results: Sequence[Result]) -> None:
@@ -87,7 +89,8 @@ def settle(session: Session, settings: Settings, results: Sequence[Result]) -> N
 def _answer(claim: Claim, result: TokenReply | OAuthFailure) -> Answer:
     """What a result says of the provider's host."""
     failure = result if isinstance(result, OAuthFailure) else None
-    return Answer(claim.host, failure, claim.connection_id, claim.workspace_id)
+    host = "" if failure is not None and failure.code == NOT_SENT else claim.host
+    return Answer(host, failure, claim.connection_id, claim.workspace_id)
 
 
 def _settle_with_care(session: Session, settings: Settings, claim: Claim, result: TokenReply | OAuthFailure) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import pairwise
 
@@ -386,3 +387,22 @@ def test_a_host_resumed_while_its_breaker_is_open_is_tried_when_that_ends(resour
     due = sorted(world.token(connection).next_refresh_at for connection in connections)
     assert due[: held.CANDIDATES] == [until] * held.CANDIDATES
     assert due[held.CANDIDATES] > until + timedelta(minutes=10)
+
+
+def test_claiming_and_settling_do_not_wait_for_each_other_in_a_circle(resources, world):
+    """One host is closed while another one's tokens come back, and somebody settles for both."""
+    (waiting,) = at(world, "z.example")
+    at(world, "a.example")
+    world.make_due(waiting)
+    with resources.database.session(writing=True) as session:
+        hosts.locked(session, "a.example").releasing = True
+        hosts.locked(session, "z.example").open_until = utc_now() + timedelta(seconds=100)
+        session.commit()
+    with resources.database.session(writing=True) as session, ThreadPoolExecutor(1) as beside:
+        hosts.locked(session, "a.example")
+        claiming = beside.submit(claim, resources)
+        time.sleep(0.3)  # it holds the one by now
+        hosts.locked(session, "z.example")
+        session.commit()
+        assert claiming.result() == []
+    assert world.token(waiting).held

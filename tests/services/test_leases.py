@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from models import Outcome, Priority, Refresh, Token, Trigger
+from models import Outcome, Priority, ProviderHost, Refresh, Token, Trigger
 from models.types import utc_now
-from oauth.vocabulary import GrantType
-from services import leases
+from oauth.vocabulary import FailureClass, GrantType
+from services import drains, leases, settle
 from tests.support.together import at_once
 
 
@@ -207,3 +207,18 @@ def test_a_card_finds_a_place_although_much_is_due_at_its_provider(resources, wo
         another = leases.claim_one(session, settings, waiting[4].id, Trigger.AGENT_FACING, None, None)
     assert isinstance(card, leases.Claim)
     assert another is leases.Unclaimed.BUSY
+
+
+def test_nothing_is_sent_under_a_lease_that_would_not_last(resources, world, stub, time_machine):
+    """Its process stood still, and somebody else may have sent the same refresh token since (TK-08)."""
+    connection = world.connection(token_endpoint=stub.url_for("/token"))
+    world.authorize(connection)
+    with resources.database.session(writing=True) as session:
+        mine = leases.claim_one(session, resources.settings, connection.id, Trigger.SCHEDULED, None, None)
+    time_machine.move_to(mine.lease_until - timedelta(seconds=resources.settings.token_deadline - 0.1))
+    settle.persist(resources, [resources.http.run(drains.send(resources, mine))])
+    assert stub.log == []
+    row, token = world.reread(connection), world.token(connection)
+    assert (row.state.shown, row.failure_class) == ("Refresh failing", FailureClass.UNKNOWN)
+    assert token.next_refresh_at <= utc_now() + timedelta(seconds=resources.settings.tick)
+    assert world.all(ProviderHost) == [], "the provider had no part in it"
