@@ -15,6 +15,8 @@ from oauth.vocabulary import FailureClass
 
 CHECKS = "answer"
 """Step at which our own checks of the provider's answer stop an attempt."""
+PAUSED = "paused"
+"""Code of an attempt that a pause stopped: nothing about the settings has to be corrected."""
 AGAIN = "Press Authorize to try again."
 NEXT_STEPS = {
     FailureClass.GRANT_DEAD: AGAIN,
@@ -105,6 +107,8 @@ class AuthorizationAttempt(Record, Sealing, table=True):
     @property
     def next_step(self) -> str:
         """What a person should do about its failure."""
+        if self.failure_code == PAUSED:
+            return f"Wait until that is resumed. {AGAIN}"
         if self.failure_class is None or self.failure_step == CHECKS:
             return AGAIN
         return NEXT_STEPS.get(self.failure_class, self.failure_class.next_step)

@@ -10,6 +10,7 @@ from sqlmodel import Session, col, select
 
 import outbound
 from models import AuthorizationAttempt, Connection, ConnectionState, Trigger, User, keyring_of
+from models.authorization_attempt import PAUSED
 from models.types import Undecryptable, utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure, Registration
 from services import attempts, audit, client_secrets, exchanges, findings, hosts, tokens
@@ -93,10 +94,10 @@ def _new(resources: Resources, connection: Connection, user: User, browser_hash:
 def _ready(resources: Resources, session: Session, connection: Connection) -> Registration:
     """The registration, if it can be used: complete, its addresses as good as when they were saved (AC-11)."""
     if connection.state is ConnectionState.PAUSED:
-        raise _unready("This connection is paused. Resume it first.")
+        raise _unready("This connection is paused.", PAUSED)
     stopped = hosts.refusal(session, utc_now(), outbound.origin(connection.token_endpoint))
     if isinstance(stopped, hosts.Paused):
-        raise _unready(str(stopped))
+        raise _unready(str(stopped), PAUSED)
     missing = [label for name, label in REQUIRED.items() if not getattr(connection, name)]
     if missing:
         raise _unready(f"{' and '.join(missing)} must be filled in and saved first.")
@@ -114,8 +115,8 @@ def _ready(resources: Resources, session: Session, connection: Connection) -> Re
         raise _unready(problem.sentence) from None
 
 
-def _unready(words: str) -> OAuthFailure:
-    return OAuthFailure(SETTINGS, FailureClass.LOCAL, words)
+def _unready(words: str, code: str = "") -> OAuthFailure:
+    return OAuthFailure(SETTINGS, FailureClass.LOCAL, words, code=code)
 
 
 def _fetch(resources: Resources, attempt: AuthorizationAttempt) -> AuthorizationAttempt:
@@ -130,7 +131,7 @@ def _fetch(resources: Resources, attempt: AuthorizationAttempt) -> Authorization
     except tokens.BeingRefreshed as busy:
         problem = OAuthFailure("token request", FailureClass.UNKNOWN, str(busy))
     except hosts.Paused as pause:
-        problem = _unready(str(pause))
+        problem = _unready(str(pause), PAUSED)
     with resources.database.session(writing=True) as session:
         ended = session.get(AuthorizationAttempt, attempt.id)
         if ended is None:

@@ -178,6 +178,7 @@ def test_nobody_authorizes_while_paused_and_what_was_begun_is_refused(world, app
     assert (refused.outcome, "are paused" in refused.failure_reason) == (AttemptOutcome.FAILED, True)
     again = flow.attempt_of(world, flow.press(owner, fresh))
     assert (again.outcome, again.failure_class) == (AttemptOutcome.FAILED, FailureClass.LOCAL)
+    assert again.next_step.startswith("Wait until that is resumed.")
     assert provider.hits("authorization_code") == 0
     flash(owner, owner.post_form(f"{PROVIDERS}/resume", {"host": provider.address}))
     assert flow.walk(world, owner, fresh).outcome is AttemptOutcome.SUCCEEDED
