@@ -18,6 +18,7 @@ from sqlmodel import Session, col, select
 
 from config import Settings
 from models import Priority, ProviderHost, Token
+from models.token import HELD
 from models.types import UtcDateTime
 
 AT_ONCE = 2000
@@ -72,7 +73,7 @@ def release(session: Session, settings: Settings, now: datetime, row: ProviderHo
     whether there is more.
     """
     session.flush()
-    waiting = (col(Token.provider_host) == row.host, col(Token.held), col(Token.next_refresh_at).is_not(None))
+    waiting = (col(Token.provider_host) == row.host, HELD, col(Token.next_refresh_at).is_not(None))
     overdue = (col(Token.next_refresh_at) <= now, col(Token.next_refresh_at))
     due = case(overdue, else_=_spread(now, settings.breaker_first))
     row.releasing = _move(session, waiting, due, held=False) == AT_ONCE
@@ -86,7 +87,7 @@ def name_candidates(session: Session, row: ProviderHost, now: datetime) -> None:
     """
     if row.paused_at is not None or row.open_until is None:
         return
-    waiting = (col(Token.provider_host) == row.host, col(Token.held), _free(now))
+    waiting = (col(Token.provider_host) == row.host, HELD, _free(now))
     healthy = (*waiting, col(Token.failures) == 0, col(Token.next_refresh_at) > row.open_until)
     if _move(session, healthy, literal(row.open_until, UtcDateTime), held=True, most=CANDIDATES) == 0:
         return
@@ -97,7 +98,7 @@ def name_candidates(session: Session, row: ProviderHost, now: datetime) -> None:
 
 def bring_one(session: Session, now: datetime, host: str) -> None:
     """Make one of what waits for a host due now, one that has not failed itself if there is one."""
-    waiting = (col(Token.provider_host) == host, col(Token.held), _free(now))
+    waiting = (col(Token.provider_host) == host, HELD, _free(now))
     for failed in (col(Token.failures) == 0, col(Token.failures) > 0):
         if _move(session, (*waiting, failed), literal(now, UtcDateTime), held=True, most=1):
             return

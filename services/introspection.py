@@ -17,6 +17,7 @@ from sqlmodel import Session, col, select, update
 
 import outbound
 from models import Connection, ConnectionState, Outcome, Refresh, Token, keyring_of
+from models.token import ASKED_FOR
 from models.types import Undecryptable, utc_now
 from oauth.introspection import STEP
 from oauth.session import TokenClient
@@ -43,7 +44,7 @@ class Question:
 
 def waiting(session: Session) -> bool:
     """Whether there is a token to ask about, and anything may be sent at all."""
-    query = select(Token.id).where(col(Token.introspection_due)).limit(1)
+    query = select(Token.id).where(ASKED_FOR).limit(1)
     return session.exec(query).first() is not None and not hosts.is_everything_paused(session)
 
 
@@ -70,7 +71,7 @@ def _take(session: Session) -> tuple[int, list[Question]]:
     """Take tokens off the list, so that nobody else asks about them; commits. How many, and what to ask of them."""
     if hosts.is_everything_paused(session):
         return 0, []
-    due = select(Token.id).where(col(Token.introspection_due)).limit(AT_ONCE).with_for_update(skip_locked=True)
+    due = select(Token.id).where(ASKED_FOR).limit(AT_ONCE).with_for_update(skip_locked=True)
     statement = (
         update(Token)
         .where(col(Token.id).in_(due), col(Token.introspection_due))

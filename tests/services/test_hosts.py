@@ -7,12 +7,13 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from sqlmodel import select
+import sqlalchemy as sa
+from sqlmodel import Session, select
 
 from models import Connection, ConnectionState, Priority, ProviderHost, Refresh, Token, Trigger
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure
-from services import held, hosts, leases, pauses, settle, tokens
+from services import held, hosts, introspection, leases, pauses, settle, tokens
 from services.audit import WORKER
 from services.hosts import Paused
 from services.leases import Claim, Unclaimed
@@ -406,3 +407,27 @@ def test_claiming_and_settling_do_not_wait_for_each_other_in_a_circle(resources,
         session.commit()
         assert claiming.result() == []
     assert world.token(waiting).held
+
+
+@pytest.mark.sqlite_only
+def test_the_few_tokens_that_wait_are_found_by_their_index_on_sqlite_too(resources, world):
+    """It uses a partial index only where a condition is written in the index's own words."""
+    at(world)
+    plans = []
+
+    def explain(connection, _cursor, statement, parameters, _context, many):
+        if not many and statement.startswith(("SELECT", "UPDATE")) and "tokens" in statement:
+            rows = connection.connection.cursor().execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+            plans.extend(row[3] for row in rows)
+
+    with resources.database.engine.connect() as connection:
+        sa.event.listen(connection, "before_cursor_execute", explain)
+        session = Session(connection)
+        introspection.waiting(session)
+        held.release(session, resources.settings, utc_now(), hosts.locked(session, HOST))
+        held.bring_one(session, utc_now(), HOST)
+    assert [plan for plan in plans if plan.startswith("SCAN tokens") and "USING" not in plan] == []
+    assert {name for name in ("ix_tokens_introspection", "ix_tokens_held") if name in " ".join(plans)} == {
+        "ix_tokens_introspection",
+        "ix_tokens_held",
+    }
