@@ -265,7 +265,7 @@ def test_a_provider_that_asks_for_a_second_again_and_again_is_asked_more_and_mor
         answer(resources, claim(resources), OAuthFailure("refresh", FailureClass.THROTTLED, "", retry_after=1))
         waits.append((world.token(connection).next_refresh_at - utc_now()).total_seconds())
         time_machine.move_to(utc_now() + timedelta(seconds=4000))
-    assert 0.9 < waits[0] < 1.2
+    assert 0.5 < waits[0] < 1.2  # a second, less what the test takes itself
     assert all(later > 1.5 * wait for wait, later in pairwise(waits[5:14]))
     assert 3590 < waits[-1] < 4000
 
