@@ -120,7 +120,8 @@ def _settle_one(
         _release_own(token, claim)
         return
     another_client = claim.client != connection.client
-    if token.generation != claim.generation or (another_client and claim.trigger is Trigger.AUTHORIZE):
+    overtaken = token.generation != claim.generation and not _came_after(session, claim, token, journal)
+    if overtaken or (another_client and claim.trigger is Trigger.AUTHORIZE):
         # Somebody stored a newer grant, or took this one away: theirs wins and ours is history.
         journal.outcome = Outcome.SUPERSEDED
         _release_own(token, claim)
@@ -139,6 +140,26 @@ def _settle_one(
     else:
         close_failed(session, journal, result)
         states.fail(session, settings, connection, token, result)
+
+
+def _came_after(session: Session, claim: Claim, token: Token, journal: Refresh) -> bool:
+    """Whether what is stored answers an earlier request with the same refresh token: the provider's last word counts.
+
+    So it goes when a process sleeps past its lease and wakes up before whoever took over has its reply. A provider
+    that takes the old token once more may have ended the one it gave first.
+    """
+    if token.generation != claim.generation + 1 or token.is_leased(utc_now()) or claim.trigger is Trigger.AUTHORIZE:
+        return False
+    query = select(Refresh.id).where(
+        Refresh.connection_id == journal.connection_id,
+        Refresh.generation == journal.generation,
+        Refresh.refresh_token_fingerprint == journal.refresh_token_fingerprint,
+        Refresh.refresh_token_fingerprint != "",
+        Refresh.outcome == Outcome.STORED,
+        Refresh.trigger != Trigger.AUTHORIZE,
+        col(Refresh.sent_at) < journal.sent_at,
+    )
+    return session.exec(query.limit(1)).first() is not None
 
 
 def _waits_all_the_same(claim: Claim, connection: Connection, token: Token, failure: OAuthFailure) -> bool:

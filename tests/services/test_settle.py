@@ -219,3 +219,40 @@ def test_a_refresh_that_was_stored_is_told_as_stored_although_the_answer_to_its_
     (row,) = world.all(Refresh)
     assert (row.outcome, row.lifetime, losing) == (Outcome.STORED, 3600, [])
     assert (world.refresh_token(connection), world.token(connection).generation) == ("rt-2", 2)
+
+
+def after_a_sleep(resources, world, connection):
+    """Two claims of one token: the first one's process slept past its lease."""
+    first = claim(resources, connection)
+    world.set_token(connection, lease_until=utc_now() - timedelta(seconds=1))
+    return first, claim(resources, connection)
+
+
+def test_the_providers_last_word_is_kept_whichever_reply_is_stored_first(resources, world):
+    one, other = authorized(world, 2)
+    first, second = after_a_sleep(resources, world, one)
+    settled(resources, (first, token_reply("at-2", "rt-2")))
+    settled(resources, (second, token_reply("at-3", "rt-3")))
+    assert (world.refresh_token(one), world.token(one).generation) == ("rt-3", 3)
+    first, second = after_a_sleep(resources, world, other)
+    settled(resources, (second, token_reply("at-3", "rt-3")))
+    settled(resources, (first, token_reply("at-2", "rt-2")))
+    assert (world.refresh_token(other), world.token(other).generation) == ("rt-3", 2)
+
+
+def test_a_late_reply_does_not_undo_a_disconnect_or_take_the_place_of_a_token_in_use(resources, world):
+    gone, used = authorized(world, 2)
+    first, second = after_a_sleep(resources, world, gone)
+    settled(resources, (first, token_reply("at-2", "rt-2")))
+    with resources.database.session(writing=True) as session:
+        connection = session.get_one(Connection, gone.id)
+        grants.forget(session, connection, tokens.current_token(session, connection))
+        session.commit()
+    settled(resources, (second, token_reply("at-3", "rt-3")))
+    assert world.token(gone).refresh_token_sealed is None
+    first, second = after_a_sleep(resources, world, used)
+    settled(resources, (first, token_reply("at-2", "rt-2")))
+    third = claim(resources, used)
+    settled(resources, (second, token_reply("at-3", "rt-3")))
+    settled(resources, (third, token_reply("at-4", "rt-4")))
+    assert world.refresh_token(used) == "rt-4"
