@@ -96,7 +96,7 @@ class ConnectionForm(LivesForm):
 
     reply_mapping = ParamsField("Reply mapping", description=MAPPED)
     keep_old_secret = BooleanField(
-        "Keep the old client secret until a new one has worked",
+        "Keep the old secret until a new one has worked",
         description="Cardkey then tries both, the one that worked last first. Switch it off if the old one leaked.",
     )
 
