@@ -24,7 +24,9 @@ HOSTILE = 'a\r\nb \u2028 \x1b[31mred \u202e {"event": "forged"}'
 
 @pytest.fixture
 def settings(settings_for, database_url, valkey):
-    return settings_for(redis_url=valkey.url, log_level="DEBUG", retry_first=0.2, lease=6.0)
+    """Short waits: some connections meet a death in every round, and the provider one refusal after another."""
+    waits = {"retry_first": 0.2, "retry_longest": 2.0, "breaker_first": 0.5, "breaker_longest": 1.0}
+    return settings_for(redis_url=valkey.url, log_level="DEBUG", lease=6.0, **waits)
 
 
 def refused_and_accepted(provider, number):
