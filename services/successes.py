@@ -67,7 +67,7 @@ def _unchanged(session: Session, claims: Sequence[Claim]) -> set[uuid.UUID]:
     columns += [Token.generation, Token.lease_owner]
     query = (
         sa.select(*columns)
-        .join(Token, sa.and_(col(Token.connection_id) == Connection.id))
+        .join(Token, col(Token.connection_id) == Connection.id)
         .where(col(Connection.id).in_(by_connection))
         .where(col(Token.id).in_([claim.token_id for claim in claims]))
         .order_by(col(Connection.id))
