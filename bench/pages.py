@@ -19,7 +19,8 @@ from bench.crowd import Crowd, identifier
 from bench.figures import Figure, Goal, Part, Wanted, compare
 from bench.installation import Installation
 from models import Card, CardAuthorization, Membership, Role, User
-from services import call_plans, calls, passwords
+from services.calling import call_plans, calls
+from services.people import passwords
 
 API_SECONDS = 0.03
 CALLS, QUICK_CALLS = 60, 25

@@ -19,7 +19,7 @@ from bench.figures import Figure, Goal, Part, Wanted, compare
 from bench.installation import Installation
 from models import Refresh, Token
 from models.types import utc_now
-from services import leases
+from services.engine import leases
 from services.resources import Resources
 
 FEW, MANY, MANY_QUICK = 10_000, 1_000_000, 100_000

@@ -20,7 +20,7 @@ from werkzeug.wrappers import Response
 from blueprints import web
 from models import Role, Workspace
 from models.types import utc_now
-from services import members
+from services.people import members
 
 blueprint = Blueprint("pages", __name__)
 

@@ -24,8 +24,9 @@ import logs
 from models import Record, Role, User, UserSession, Workspace
 from models.database import AWAY
 from models.types import utc_now
-from services import audit, members, sign_in
+from services import audit
 from services.audit import Actor
+from services.people import members, sign_in
 from services.resources import Resources
 
 log = logs.get(__name__)

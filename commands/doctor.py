@@ -7,8 +7,8 @@ from dataclasses import asdict
 import click
 
 from commands.console import Report, reporting
-from services import doctor
-from services.doctor import Verdict
+from services.operating import doctor
+from services.operating.doctor import Verdict
 from services.resources import Resources
 
 

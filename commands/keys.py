@@ -8,8 +8,8 @@ from dataclasses import asdict
 from flask.cli import AppGroup
 
 from commands.console import Report, reporting
-from services import keys
-from services.keys import Damage
+from services.operating import keys
+from services.operating.keys import Damage
 from services.resources import Resources
 
 group = AppGroup("keys", help="The keys of stored secrets.")

@@ -14,12 +14,13 @@ from commands import tokens
 from commands.console import Report, reporting
 from models import EVERYTHING
 from models.types import utc_now
-from services import overview, pauses, providers, refreshes, workspaces
 from services.audit import COMMAND_LINE
 from services.errors import NotFound, Refused
-from services.overview import Filter
-from services.pauses import Done
-from services.providers import Provider
+from services.operating import overview, pauses, providers, refreshes
+from services.operating.overview import Filter
+from services.operating.pauses import Done
+from services.operating.providers import Provider
+from services.people import workspaces
 from services.resources import Resources
 
 group = AppGroup("providers", help="Providers' hosts: how they stand, and how much is sent to them.")

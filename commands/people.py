@@ -9,10 +9,10 @@ from flask.cli import AppGroup
 
 from commands.console import Report, reporting
 from models import Role
-from services import provisioning
 from services.errors import Refused
+from services.people import provisioning
+from services.people.workspaces import named as workspace_named
 from services.resources import Resources
-from services.workspaces import named as workspace_named
 
 users = AppGroup("users", help="People.")
 workspaces = AppGroup("workspaces", help="Workspaces.")

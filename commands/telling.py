@@ -10,8 +10,8 @@ import click
 
 from commands.console import Report
 from models import BulkRefresh
-from services import heartbeats, progress
-from services.progress import ItemState, Result
+from services.operating import heartbeats, progress
+from services.operating.progress import ItemState, Result
 from services.resources import Resources
 
 TOLD = 20

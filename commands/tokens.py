@@ -14,10 +14,11 @@ from commands.console import Report, reporting
 from commands.telling import Telling
 from models import Connection
 from models.types import utc_now
-from services import bulk, overview, refreshes, workspaces
 from services.audit import COMMAND_LINE
 from services.errors import InvalidInput, NotFound, Refused
-from services.overview import Filter, OverviewRow
+from services.operating import bulk, overview, refreshes
+from services.operating.overview import Filter, OverviewRow
+from services.people import workspaces
 from services.resources import Resources
 from workers import queue
 

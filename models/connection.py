@@ -190,7 +190,7 @@ class Connection(Record, Sealing, table=True):
         other_secret: SecretStr | None = None,
         other_secret_id: uuid.UUID | None = None,
     ) -> Registration:
-        """What the protocol engine needs to know; `services.client_secrets` knows the secrets. Reads columns only."""
+        """What the protocol engine needs to know; the secrets come from the caller. Reads columns only."""
         return Registration(
             grant_type=self.grant_type,
             client_id=self.client_id,

@@ -10,7 +10,7 @@ from models.database import Database
 from models.types import Keyring
 from outbound import Limits
 from rendering.liquid import Renderer
-from services.candidates import Floors
+from services.floors import Floors
 from services.slots import Slots
 
 

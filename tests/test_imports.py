@@ -32,6 +32,9 @@ MAY_IMPORT = {
 }
 """What each room may import besides itself. A dot narrows it to one module."""
 
+SERVICES = ["people", "engine", "authorizing", "setup", "calling", "operating"]
+"""The rooms of `services`, each importing only from those before it; what lies beside them imports none."""
+
 FRAMEWORKS = {"flask", "flask_wtf", "wtforms", "flask_login", "flask_limiter", "jinja2", "werkzeug"}
 DATABASES = {"sqlalchemy", "sqlmodel", "alembic"}
 QUEUES = {"redis", "rq"}
@@ -146,9 +149,25 @@ def test_nobody_imports_what_stands_beside_the_product(alone):
     assert [str(found) for room in others for found in imports(room) if is_in(found.module, {alone})] == []
 
 
-def test_every_service_stands_on_the_map_of_services():
-    on_the_map = set(re.findall(r"[a-z_]+", ast.get_docstring(tree(CHECKOUT / "services/__init__.py"))))
-    assert {file.stem for file in files("services")} - {"__init__"} <= on_the_map
+@pytest.mark.parametrize("room", ["", *SERVICES])
+def test_every_service_stands_on_the_map_of_its_room(room):
+    folder = CHECKOUT / "services" / room
+    on_the_map = set(re.findall(r"[a-z_]+", ast.get_docstring(tree(folder / "__init__.py"))))
+    assert {file.stem for file in folder.glob("*.py")} - {"__init__"} <= on_the_map
+
+
+def test_the_rooms_of_services_import_one_way():
+    rooms = [path.parent.name for path in (CHECKOUT / "services").glob("*/__init__.py")]
+    assert sorted(rooms) == sorted(SERVICES)
+    wrong = [
+        str(found)
+        for place, room in enumerate(["", *SERVICES])
+        for found in imports(f"services/{room}")
+        if (room or found.file.parent.name == "services")
+        and is_in(found.module, {f"services.{later}" for later in SERVICES[place:]})
+        and not (room and is_in(found.module, {f"services.{room}"}))
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("room", ["runner", "embedded"])

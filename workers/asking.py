@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import logs
-from services import introspection
+from services.engine import introspection
 from services.resources import Resources
 from workers.process import DATABASE_AWAY
 

@@ -9,7 +9,7 @@ import json
 import zlib
 from collections.abc import Callable, Mapping
 
-from services import tokens
+from services.engine import tokens
 from services.resources import Resources
 from workers.queue import DRAIN
 

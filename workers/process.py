@@ -12,7 +12,7 @@ from types import FrameType, TracebackType
 
 import logs
 from models import database
-from services import heartbeats
+from services.operating import heartbeats
 from services.resources import Resources
 
 log = logs.get(__name__)

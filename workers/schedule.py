@@ -17,7 +17,8 @@ from sqlmodel import Session
 import logs
 from config import Settings
 from models.types import utc_now
-from services import clock, housekeeping, journal, leases, tokens
+from services.engine import clock, leases, tokens
+from services.operating import housekeeping, journal
 from services.resources import Resources
 from workers import queue
 from workers.jobs import Stopping

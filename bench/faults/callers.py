@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import config
 from oauth.vocabulary import OAuthFailure
-from services import tokens
+from services.engine import tokens
 from services.errors import NotFound, Refused
 from services.resources import Resources
 

@@ -28,7 +28,7 @@ from bench.faults.stage import Item, Stage
 from bench.installation import FLASK, ROOT
 from models import Connection
 from models.types import utc_now
-from services import keys
+from services.operating import keys
 from workers import queue
 
 WORKERS, CALLERS, CALLER_PROCESSES = 8, 8, 2

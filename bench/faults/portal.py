@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from bench.faults.stage import Stage
 from models import Membership, Role, User
-from services import passwords
+from services.people import passwords
 
 PASSWORD = "a lamp of walnut wood"
 TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')

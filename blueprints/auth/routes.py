@@ -12,8 +12,8 @@ from werkzeug.wrappers import Response
 from blueprints import web
 from blueprints.auth.forms import JoinForm, NewPasswordForm, SetupForm, SignInForm
 from models import LinkPurpose, SingleUseLink, User, Workspace
-from services import links, members, sign_in
 from services.errors import InvalidInput, Refused
+from services.people import links, members, sign_in
 
 blueprint = Blueprint("auth", __name__)
 

@@ -17,8 +17,8 @@ from models.types import Keyring, Undecryptable
 from oauth.grants import GRANTS, PROTECTED_PARAMS
 from oauth.session import TokenClient
 from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure, Registration, TokenReply
-from services import attempts
-from services.exchanges import Exchange
+from services.authorizing import attempts
+from services.authorizing.exchanges import Exchange
 
 STEP = "token request"
 OURS = PROTECTED_PARAMS - {"scope", "audience"}
@@ -93,12 +93,12 @@ def client_for(
 
 
 def ask(attempt: AuthorizationAttempt, registration: Registration) -> None:
-    """`services.authorization.Ask`, by Authlib."""
+    """`services.authorizing.authorization.Ask`, by Authlib."""
     client_for(attempt, registration).ask(registration, attempt.redirect_uri)
 
 
 def redeem(exchange: Exchange) -> TokenReply:
-    """`services.exchanges.Redeem`, by Authlib."""
+    """`services.authorizing.exchanges.Redeem`, by Authlib."""
     client = client_for(exchange.attempt, exchange.registration, exchange.auth_method)
     try:
         return client.redeem(exchange.state, exchange.code.get_secret_value())

@@ -15,7 +15,7 @@ from blueprints import guards, web
 from blueprints.authorization import client
 from models import AuthorizationAttempt, Connection, Role
 from oauth import authorization_response
-from services import authorization, redemption
+from services.authorizing import authorization, redemption
 
 blueprint = Blueprint("authorization", __name__)
 

@@ -17,11 +17,10 @@ from blueprints.forms import Form, Rows, VersionedForm, parsed_uuid, stripped
 from blueprints.secret_field import SecretField, SecretInput
 from models import Card, CardAuthorization, CardHeader, Connection
 from models.types import Keyring, Undecryptable
-from services import headers
-from services.calls import METHODS
-from services.cards import CONNECTION, TypedCard, TypedConnection
 from services.errors import InvalidInput
-from services.headers import TypedHeader
+from services.setup import headers
+from services.setup.cards import CONNECTION, METHODS, TypedCard, TypedConnection
+from services.setup.headers import TypedHeader
 
 NEW = "new"
 AUTHORIZATIONS = {

@@ -17,8 +17,8 @@ from blueprints.forms import parsed_uuid
 from blueprints.preview.routes import panel
 from blueprints.stale import Difference, differences
 from models import Card, Connection, Role
-from services import cards, connections, headers
 from services.errors import InvalidInput, Stale
+from services.setup import cards, connections, headers
 
 blueprint = Blueprint("cards", __name__, url_prefix="/cards")
 

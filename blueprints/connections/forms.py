@@ -17,8 +17,9 @@ from models import Connection
 from oauth.fields import MAPPABLE
 from oauth.grants import GRANTS
 from oauth.vocabulary import ClientAuthMethod, GrantType
-from services import client_secrets, grants, tokens
-from services.configuration import Configuration
+from services.authorizing import grants
+from services.engine import client_secrets, tokens
+from services.setup.configuration import Configuration
 
 PREFIX = "connection-"
 AUTH_METHODS = {

@@ -10,8 +10,9 @@ from flask_login import login_required
 from blueprints import web
 from blueprints.connections.routes import Page
 from models import Connection, Role
-from services import client_secrets, connections, replays, tokens
+from services.engine import client_secrets, tokens
 from services.errors import Refused
+from services.setup import connections, replays
 
 blueprint = Blueprint("kept", __name__, url_prefix="/connections")
 

@@ -17,21 +17,13 @@ from blueprints.pauses import view
 from blueprints.stale import Difference, differences
 from models import Connection, Role
 from models.types import utc_now
-from services import (
-    authorization,
-    connections,
-    eligibility,
-    habits,
-    journal,
-    overview,
-    refreshes,
-    replays,
-    states,
-    tokens,
-)
+from services.authorizing import authorization
+from services.engine import eligibility, habits, states, tokens
 from services.errors import InvalidInput, Stale
-from services.overview import Filter
-from services.pauses import NOTHING_TO_PAUSE
+from services.operating import journal, overview, refreshes
+from services.operating.overview import Filter
+from services.operating.pauses import NOTHING_TO_PAUSE
+from services.setup import connections, replays
 from workers import queue
 
 blueprint = Blueprint("connections", __name__, url_prefix="/connections")

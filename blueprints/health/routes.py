@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from blueprints import web
-from services import health
+from services.operating import health
 from workers import queue
 
 blueprint = Blueprint("health", __name__)

@@ -10,8 +10,8 @@ from werkzeug.wrappers import Response
 from blueprints import web
 from blueprints.members.forms import InviteForm, RoleForm
 from models import Membership, Role, User
-from services import members
 from services.errors import InvalidInput
+from services.people import members
 
 blueprint = Blueprint("members", __name__)
 

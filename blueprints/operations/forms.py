@@ -12,7 +12,7 @@ from wtforms.fields import SelectChoice
 
 from blueprints.forms import Form, stripped
 from models import SHOWN_STATES
-from services.overview import Filter
+from services.operating.overview import Filter
 
 LONGEST_TEXT = 100
 

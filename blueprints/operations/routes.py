@@ -17,10 +17,10 @@ from blueprints.forms import parsed_uuid
 from blueprints.operations.forms import FilterForm
 from blueprints.pauses import view as pauses
 from models import BulkRefresh, Connection, Role
-from services import bulk, heartbeats, journal, overview, refreshes
-from services import progress as progress_of
-from services.overview import Filter
-from services.progress import ItemState
+from services.operating import bulk, heartbeats, journal, overview, refreshes
+from services.operating import progress as progress_of
+from services.operating.overview import Filter
+from services.operating.progress import ItemState
 from workers import queue
 
 blueprint = Blueprint("operations", __name__)

@@ -17,8 +17,8 @@ from blueprints.forms import parsed_uuid
 from blueprints.operations.forms import FilterForm
 from blueprints.pauses import view
 from models import EVERYTHING, Connection, Role
-from services import overview, pauses, refreshes
-from services.pauses import Done
+from services.operating import overview, pauses, refreshes
+from services.operating.pauses import Done
 
 blueprint = Blueprint("pauses", __name__)
 

@@ -8,7 +8,7 @@ from blueprints import web
 from models import Connection
 from models.types import utc_now
 from outbound import origin
-from services import providers
+from services.operating import providers
 
 
 def of_operations(*, everywhere: bool) -> dict[str, Any]:

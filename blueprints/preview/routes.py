@@ -13,8 +13,8 @@ from blueprints.forms import Form
 from blueprints.preview.forms import values_form
 from models import Card, CardPreview, Role
 from rendering.frame import FRAME_CSP
-from services import call_plans, preview
-from services.preview import Preview
+from services.calling import call_plans, preview
+from services.calling.preview import Preview
 
 blueprint = Blueprint("preview", __name__, url_prefix="/cards")
 

@@ -11,8 +11,8 @@ from werkzeug.wrappers import Response
 from blueprints import web
 from blueprints.settings.forms import NewWorkspaceForm, PasswordForm, PersonForm, WorkspaceForm
 from models import Role
-from services import accounts, sign_in, workspaces
 from services.errors import InvalidInput
+from services.people import accounts, sign_in, workspaces
 
 blueprint = Blueprint("settings", __name__)
 

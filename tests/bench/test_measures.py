@@ -16,7 +16,7 @@ from bench.pages import Visitor, _call, _card
 from bench.peek import SETTINGS, WANTED, Field
 from models import Connection, Token
 from models.types import utc_now
-from services import client_secrets
+from services.engine import client_secrets
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

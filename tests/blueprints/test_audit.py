@@ -20,7 +20,7 @@ def add(world, **columns):
 
 def test_every_action_that_is_recorded_has_words():
     recorded = set()
-    for file in (ROOT / "services").glob("*.py"):
+    for file in (ROOT / "services").rglob("*.py"):
         text = file.read_text()
         if "audit.record" in text:
             recorded |= set(RECORDED.findall(text))

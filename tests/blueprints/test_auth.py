@@ -3,7 +3,7 @@
 import pytest
 
 from models import Membership, Role, User, Workspace
-from services import links
+from services.people import links
 
 pytestmark = pytest.mark.sqlite_only
 

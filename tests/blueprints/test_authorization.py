@@ -25,7 +25,8 @@ from models import (
 )
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, GrantType
-from services import attempts, sign_in
+from services.authorizing import attempts
+from services.people import sign_in
 from tests.support import flow
 from tests.support.browserless import path_of
 
@@ -140,7 +141,7 @@ def test_a_missing_refresh_token_is_told_at_once(alice, connection, provider):
 
 
 def test_a_refresh_in_flight_loses_to_a_new_authorization(world, alice, connection, provider):
-    from services import tokens
+    from services.engine import tokens
 
     flow.walk(world, alice, connection)
     _page, callback = flow.answer(alice, connection)
@@ -555,8 +556,8 @@ def test_an_edit_during_the_token_request_wins(world, alice, connection, provide
 
 
 def test_a_disconnect_during_the_token_request_wins(world, alice, connection, provider):
-    from services import connections
     from services.audit import Actor
+    from services.setup import connections
 
     page, callback = flow.answer(alice, connection)
     provider.control(behaviours={"token": "delay:0.5"})
@@ -571,8 +572,8 @@ def test_a_disconnect_during_the_token_request_wins(world, alice, connection, pr
 
 
 def test_a_connection_deleted_during_the_token_request_stays_deleted(world, alice, connection, provider):
-    from services import connections
     from services.audit import Actor
+    from services.setup import connections
 
     page, callback = flow.answer(alice, connection)
     provider.control(behaviours={"token": "delay:0.5"})

@@ -3,7 +3,7 @@
 import pytest
 
 from models import Connection, ConnectionState, Priority
-from services import overview
+from services.operating import overview
 from tests.blueprints.test_cards import FORM as CARD_FORM
 from tests.blueprints.test_cards import inputs
 

@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from models import ConnectionState
-from services import heartbeats
+from services.operating import heartbeats
 from services.resources import Resources
 
 

@@ -8,7 +8,7 @@ import pytest
 from models import AttemptOutcome, AuditEntry, ClientSecret, ConnectionState, Refresh, Trigger
 from models.types import utc_now
 from oauth.vocabulary import ClientAuthMethod, OAuthFailure
-from services import tokens
+from services.engine import tokens
 from tests.blueprints.test_cards import inputs
 from tests.support import flow
 

@@ -6,7 +6,8 @@ import uuid
 import pytest
 
 from models import AuditEntry, BulkRefresh, ConnectionState, Priority, Refresh
-from services import heartbeats, overview, progress, tokens
+from services.engine import tokens
+from services.operating import heartbeats, overview, progress
 from tests.support.browserless import path_of
 
 ADDRESS = "/operations"

@@ -7,7 +7,7 @@ import pytest
 from models import AttemptOutcome, AuditEntry, ConnectionState, ProviderHost, Role
 from models.types import utc_now
 from oauth.vocabulary import FailureClass
-from services import hosts
+from services.engine import hosts
 from tests.support import flow
 
 FRAGMENT = {"HX-Request": "true"}

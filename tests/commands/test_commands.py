@@ -9,7 +9,9 @@ import pytest
 from commands import telling
 from models import AuditEntry, Membership, Priority, Role, User, Workspace
 from models.types import utc_now
-from services import heartbeats, links, sign_in, tokens
+from services.engine import tokens
+from services.operating import heartbeats
+from services.people import links, sign_in
 from tests.workers.parts import until
 
 PASSWORD = "a chair of cherry wood"
@@ -100,7 +102,7 @@ def test_a_password_is_never_an_argument(flask, world):
 def test_a_reset_link_lets_somebody_choose_a_new_password_once(flask, world, settings, resources):
     link = data(flask("users", "reset", world.ann.email, "--json"))["link"]
     assert link.startswith(f"{settings.public_url}/password/")
-    from services import members
+    from services.people import members
 
     token = link.rpartition("/")[2]
     with resources.database.session(writing=True) as session:

@@ -11,8 +11,8 @@ from models import ClientSecret, Connection, ConnectionState, Token, User, Works
 from oauth.grants import GRANTS
 from oauth.vocabulary import GrantType
 from outbound import origin
-from services import sign_in as sign_in_service
-from services import tokens
+from services.engine import tokens
+from services.people import sign_in as sign_in_service
 from tests.support.provider import CLIENTS
 
 SOON = 2_000

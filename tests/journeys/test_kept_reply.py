@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from services import tokens
+from services.engine import tokens
 from tests.journeys.test_authorize import connection_for
 
 

@@ -10,7 +10,7 @@ from sqlmodel import select
 from models import ClientSecret, Connection, ConnectionState, Role, Token, Workspace
 from oauth.vocabulary import GrantType, RefreshKind
 from outbound import origin
-from services import states, tokens
+from services.engine import states, tokens
 from tests.support.provider import CLIENTS
 from tests.support.world import token_reply
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from models import ConnectionState, Outcome, Refresh, Trigger
 from oauth.vocabulary import FailureClass, GrantType, OAuthFailure
 from outbound import Limits
-from services import tokens
+from services.engine import tokens
 from tests.real_servers.person import agree, answer_in
 from tests.real_servers.servers import CODE_BASIC, CODE_BODY, MACHINE_BASIC, MACHINE_BODY, REDIRECT_URI
 

@@ -6,8 +6,8 @@ import pytest
 from gunicorn.http.errors import InvalidChunkSize
 
 from models import Role, SingleUseLink, User, UserSession
-from services import links
-from services.links import LinkPurpose
+from services.people import links
+from services.people.links import LinkPurpose
 from tests.security.test_races import CONNECTION
 
 LONG = "x" * 200_000

@@ -19,7 +19,7 @@ from sqlmodel import select
 
 from embedded import additions
 from models import AuthorizationAttempt, Token
-from services import attempts
+from services.authorizing import attempts
 from tests.support import browser as chromium
 from tests.support import stack as installation
 from tests.support.admin import CODE, Admin

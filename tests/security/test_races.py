@@ -7,7 +7,7 @@ from threading import Barrier
 import pytest
 
 from models import Card, Connection, Workspace
-from services import leases
+from services.engine import leases
 from tests.blueprints.test_cards import FORM
 
 AT_ONCE = 8

@@ -6,8 +6,8 @@ import pytest
 
 from models import Membership, Role, UserSession
 from models.types import utc_now
-from services import members
 from services.audit import Actor
+from services.people import members
 
 pytestmark = pytest.mark.sqlite_only
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from models import AuditEntry, User
-from services import passwords, sign_in
+from services.people import passwords, sign_in
 
 pytestmark = pytest.mark.sqlite_only
 

@@ -22,8 +22,9 @@ from models import (
     Trigger,
 )
 from oauth.vocabulary import GrantType, OAuthFailure
-from services import introspection, preview, tokens
-from services.call_failures import Problem
+from services.calling import preview
+from services.calling.call_failures import Problem
+from services.engine import introspection, tokens
 from tests.blueprints.test_cards import FORM
 from tests.outbound.conftest import RawServer, answer
 from tests.security.test_canaries import forms

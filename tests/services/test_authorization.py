@@ -12,8 +12,9 @@ from models import AttemptOutcome, ClientSecret, ConnectionState, Outcome, Refre
 from models.types import utc_now
 from oauth.authorization_response import AuthorizationResponse
 from oauth.vocabulary import FailureClass, GrantType, OAuthFailure
-from services import attempts, authorization, exchanges, findings, leases, redemption, states, tokens
-from services.leases import Claim
+from services.authorizing import attempts, authorization, exchanges, findings, redemption
+from services.engine import leases, states, tokens
+from services.engine.leases import Claim
 from tests.support.world import token_reply
 
 BROWSER = "b" * 64

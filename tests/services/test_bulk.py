@@ -9,10 +9,12 @@ import sqlalchemy as sa
 from models import AuditEntry, BulkRefresh, BulkRefreshItem, Connection, Priority, Refresh, Token, Trigger
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure
-from services import bulk, grants, leases, progress, refreshes, states, tokens
 from services.audit import COMMAND_LINE, Actor
+from services.authorizing import grants
+from services.engine import leases, states, tokens
 from services.errors import NotFound
-from services.overview import Filter
+from services.operating import bulk, progress, refreshes
+from services.operating.overview import Filter
 from tests.support.together import at_once
 from tests.workers.parts import until
 

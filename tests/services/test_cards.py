@@ -8,11 +8,12 @@ from pydantic import SecretStr
 
 from models import Card, CardAuthorization, CardHeader, Connection
 from oauth.vocabulary import GrantType
-from services import cards, client_secrets, connections
 from services.audit import Actor
-from services.cards import TypedCard, TypedConnection
+from services.engine import client_secrets
 from services.errors import InvalidInput, NotFound, Stale
-from services.headers import TypedHeader
+from services.setup import cards, connections
+from services.setup.cards import TypedCard, TypedConnection
+from services.setup.headers import TypedHeader
 from tests.services.test_connections import TYPED as CONFIGURATION
 
 TYPED = TypedCard(

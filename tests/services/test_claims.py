@@ -10,8 +10,8 @@ import pytest
 from models import ConnectionState, Outcome, Priority, Refresh
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure, Reuse, Rotation
-from services import candidates, claims, leases, settle, states, tokens
-from services.candidates import Floors
+from services.engine import candidates, claims, leases, settle, states, tokens
+from services.floors import Floors
 from tests.support.together import at_once
 from tests.support.world import token_reply
 

@@ -11,10 +11,11 @@ from werkzeug.wrappers import Response
 from models import AuditEntry, ClientSecret, Connection, ConnectionState, Trigger
 from models.types import utc_now
 from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure
-from services import client_secrets, connections, destinations, tokens
 from services.audit import Actor
-from services.configuration import Configuration
+from services.engine import client_secrets, tokens
 from services.errors import Refused
+from services.setup import connections, destinations
+from services.setup.configuration import Configuration
 
 OLD, NEW = "old client+secret", "new client/secret"
 

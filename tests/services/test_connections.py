@@ -7,10 +7,11 @@ from pydantic import SecretStr
 
 from models import AuditEntry, ClientSecret, Connection, ConnectionState, Token
 from oauth.vocabulary import ClientAuthMethod, GrantType, RefreshKind
-from services import client_secrets, connections, eligibility, tokens
 from services.audit import Actor
-from services.configuration import Configuration
+from services.engine import client_secrets, eligibility, tokens
 from services.errors import InvalidInput, NotFound, Stale
+from services.setup import connections
+from services.setup.configuration import Configuration
 
 TYPED = Configuration(
     name="Orders",

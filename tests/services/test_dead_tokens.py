@@ -11,8 +11,9 @@ from werkzeug.wrappers import Response
 from models import ConnectionState, Outcome, Refresh, Trigger
 from models.types import utc_now
 from oauth.vocabulary import LifetimeRung
-from services import calls, dead_tokens, preview, tokens
-from services.call_failures import Problem
+from services.calling import calls, dead_tokens, preview
+from services.calling.call_failures import Problem
+from services.engine import tokens
 from tests.support.together import at_once
 
 DEAD_IN_WORDS = {"error": {"code": "INVALID_TOKEN"}}

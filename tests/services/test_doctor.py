@@ -7,8 +7,8 @@ from sqlalchemy import update
 
 from models import ClientSecret, Heartbeat
 from models.types import utc_now
-from services import doctor, heartbeats
-from services.doctor import Verdict
+from services.operating import doctor, heartbeats
+from services.operating.doctor import Verdict
 from services.resources import Resources
 
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import SecretStr
 
 from oauth.vocabulary import FailureClass, OAuthFailure, Reuse, Rotation
-from services import habits
+from services.engine import habits
 
 DEAD = OAuthFailure("refresh", FailureClass.GRANT_DEAD, "The provider ended the authorization.", code="invalid_grant")
 DOWN = OAuthFailure("refresh", FailureClass.PROVIDER_DOWN, "The provider cannot be reached.")

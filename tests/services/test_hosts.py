@@ -13,10 +13,11 @@ from sqlmodel import Session, select
 from models import Connection, ConnectionState, Priority, ProviderHost, Refresh, Token, Trigger
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure
-from services import held, hosts, introspection, leases, pauses, settle, tokens
 from services.audit import WORKER
-from services.hosts import Paused
-from services.leases import Claim, Unclaimed
+from services.engine import held, hosts, introspection, leases, settle, tokens
+from services.engine.hosts import Paused
+from services.engine.leases import Claim, Unclaimed
+from services.operating import pauses
 from services.resources import Resources
 from tests.support.together import at_once
 from tests.support.world import token_reply

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from models import ConnectionState, Refresh, Trigger
 from models.types import utc_now
 from oauth.vocabulary import LifetimeRung
-from services import introspection, lifetimes, states, tokens
+from services.engine import introspection, lifetimes, states, tokens
 from tests.support.world import token_reply
 from workers.asking import Asking
 

@@ -7,8 +7,8 @@ import time_machine
 
 from models import Outcome, Refresh, RefreshCount, Trigger
 from models.types import utc_now
-from services import journal
-from services.journal import Sweeper, Tally
+from services.operating import journal
+from services.operating.journal import Sweeper, Tally
 from tests.support.together import at_once
 
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)

@@ -18,7 +18,8 @@ from sqlmodel import col
 
 from models import CardHeader, ClientSecret, ConnectionState
 from models.database import Sealing
-from services import keys, tokens
+from services.engine import tokens
+from services.operating import keys
 from services.resources import Resources
 from tests.workers.parts import environment
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from models import Outcome, Priority, ProviderHost, Refresh, Token, Trigger
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, GrantType
-from services import drains, leases, settle
+from services.engine import drains, leases, settle
 from tests.support.together import at_once
 
 

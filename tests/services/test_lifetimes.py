@@ -15,7 +15,8 @@ from models import ConnectionState, Heartbeat, Priority, ProviderHost, Refresh, 
 from models.types import utc_now
 from oauth.lifetime import LONGEST_LIFETIME
 from oauth.vocabulary import GrantType, LifetimeRung
-from services import clock, preview, timing, tokens
+from services.calling import preview
+from services.engine import clock, timing, tokens
 from workers.schedule import Scheduler
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0

@@ -7,7 +7,7 @@ import time_machine
 
 from models import LinkPurpose, SingleUseLink
 from models.types import utc_now
-from services import links
+from services.people import links
 from tests.support.together import at_once
 
 

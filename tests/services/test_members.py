@@ -4,9 +4,9 @@ import pytest
 from sqlmodel import select
 
 from models import LinkPurpose, Membership, Role, User, Workspace
-from services import links, members, passwords, sign_in
 from services.audit import Actor
 from services.errors import InvalidInput, NotFound, Refused
+from services.people import links, members, passwords, sign_in
 from tests.support.together import at_once
 from tests.support.world import PASSWORD
 

@@ -9,13 +9,16 @@ from werkzeug.wrappers import Response
 from models import AttemptOutcome, AuditEntry, AuthorizationAttempt, ConnectionState, Priority, Refresh, Trigger
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, GrantType, OAuthFailure
-from services import connections, grants, leases, pauses, settle, tokens
 from services.audit import WORKER
-from services.call_authorization import access
-from services.call_failures import CallFailure, Problem
+from services.authorizing import grants
+from services.calling.call_authorization import access
+from services.calling.call_failures import CallFailure, Problem
+from services.engine import leases, settle, tokens
+from services.engine.hosts import Paused
+from services.engine.leases import Claim, Unclaimed
 from services.errors import NotFound
-from services.hosts import Paused
-from services.leases import Claim, Unclaimed
+from services.operating import pauses
+from services.setup import connections
 from tests.support.together import at_once
 from tests.support.world import token_reply
 

@@ -17,8 +17,8 @@ from werkzeug.wrappers import Request, Response
 import outbound
 from models import CardAuthorization, CardHeader, CardPreview, ConnectionState, Refresh
 from oauth.vocabulary import FailureClass, GrantType
-from services import preview
-from services.call_failures import Problem
+from services.calling import preview
+from services.calling.call_failures import Problem
 from services.errors import NotFound
 
 EMAIL = {"customer_email": "ada@example.com"}

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from werkzeug.wrappers import Response
 
-from services import preview
-from services.call_failures import Problem
+from services.calling import preview
+from services.calling.call_failures import Problem
 from tests.outbound.test_client import MEBIBYTE, resident
 from tests.rendering.hostile import BOMBS
 

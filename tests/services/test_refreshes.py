@@ -23,10 +23,12 @@ from models import (
 )
 from models.types import utc_now
 from oauth.vocabulary import GrantType
-from services import bulk, connections, journal, overview, progress, refreshes, tokens
 from services.audit import COMMAND_LINE, Actor
-from services.overview import Filter
-from services.progress import ItemState
+from services.engine import tokens
+from services.operating import bulk, journal, overview, progress, refreshes
+from services.operating.overview import Filter
+from services.operating.progress import ItemState
+from services.setup import connections
 
 ROOT = Path(__file__).resolve().parents[2]
 MOVED = ("connections", "tokens", "client_secrets")

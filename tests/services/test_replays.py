@@ -9,9 +9,12 @@ from werkzeug.wrappers import Response
 from models import AuditEntry, Connection, ConnectionState, Outcome, Refresh, Trigger
 from models.types import utc_now
 from oauth.vocabulary import ClientAuthMethod, GrantType, OAuthFailure, Rotation
-from services import connections, grants, housekeeping, kept_replies, refreshes, replays, reply_shapes, tokens
 from services.audit import Actor
+from services.authorizing import grants
+from services.engine import kept_replies, tokens
 from services.errors import Refused
+from services.operating import housekeeping, refreshes
+from services.setup import connections, replays, reply_shapes
 from tests.support.together import at_once
 
 ODD = {"data": {"token": "new-access-token", "renew_token": "new-refresh-token", "ttl": 600}}

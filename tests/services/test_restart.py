@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 
 from models import Outcome, Priority, Refresh, Token
 from models.types import utc_now
-from services import tokens
+from services.engine import tokens
 from services.resources import Resources
 from tests.support.together import at_once
 

@@ -10,7 +10,8 @@ from sqlmodel import Session
 from models import Connection, ConnectionState, Outcome, Refresh, Trigger
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, GrantType, OAuthFailure, Reuse, Rotation
-from services import grants, leases, settle, tokens
+from services.authorizing import grants
+from services.engine import leases, settle, tokens
 from tests.support.world import token_reply
 
 

@@ -8,7 +8,7 @@ from argon2 import PasswordHasher
 
 from models import AuditEntry, User, UserSession
 from models.types import utc_now
-from services import passwords, sign_in
+from services.people import passwords, sign_in
 from tests.support.world import PASSWORD
 
 

@@ -6,7 +6,7 @@ from pydantic import SecretStr
 from models import AuditEntry, Connection, ConnectionState, Priority
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, GrantType, LifetimeRung, OAuthFailure
-from services import states, tokens
+from services.engine import states, tokens
 from tests.support.world import token_reply
 
 ENDS = {

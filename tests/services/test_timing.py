@@ -11,8 +11,8 @@ from config import Settings
 from models import Connection, Priority
 from oauth.lifetime import LONGEST_LIFETIME
 from oauth.vocabulary import GrantType, LifetimeRung, RefreshKind
-from services import timing
-from services.timing import Timing
+from services.engine import timing
+from services.engine.timing import Timing
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 SETTINGS = Settings.model_construct()

@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response
 from models import ConnectionState, Outcome, Refresh, Trigger
 from models.types import utc_now
 from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure
-from services import timing, tokens
+from services.engine import timing, tokens
 from tests.oauth.replies import CASES, FAILURES, SUCCESSES
 
 ELSEWHERE = "/other-host"

@@ -19,8 +19,9 @@ from werkzeug.wrappers import Response
 from models import AuditEntry, ClientSecret, Connection, ConnectionState, Outcome, Refresh, Token, Trigger
 from models.types import utc_now
 from oauth.vocabulary import FailureClass, GrantType, OAuthFailure
-from services import grants, leases, settle, states, tokens
 from services.audit import WORKER
+from services.authorizing import grants
+from services.engine import leases, settle, states, tokens
 from services.errors import NotFound
 from tests.support.together import at_once
 from tests.support.world import token_reply

@@ -13,8 +13,8 @@ from sqlmodel import select
 
 import config
 from models import Connection, User
-from services import refreshes
 from services.audit import Actor
+from services.operating import refreshes
 from services.resources import Resources
 
 

@@ -4,7 +4,7 @@ import sys
 import time
 
 import config
-from services import tokens
+from services.engine import tokens
 from services.resources import Resources
 
 

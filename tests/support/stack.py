@@ -16,7 +16,7 @@ from sqlmodel import select
 
 import config
 from models import Membership, Role, User, Workspace
-from services import passwords
+from services.people import passwords
 from services.resources import Resources
 from tests.support.provider import RemoteProvider
 

@@ -22,7 +22,8 @@ from models import (
 from oauth.grants import GRANTS
 from oauth.vocabulary import ClientAuthMethod, GrantType, LifetimeRung, TokenReply
 from outbound import origin
-from services import passwords, settle, sign_in, states, tokens
+from services.engine import settle, states, tokens
+from services.people import passwords, sign_in
 from services.resources import Resources
 from tests.support.provider import CLIENTS, Provider
 

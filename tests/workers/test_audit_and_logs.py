@@ -12,7 +12,7 @@ import pytest
 
 from models import AuditEntry, ConnectionState, Outcome, Refresh
 from oauth.vocabulary import FailureClass, GrantType
-from services import tokens
+from services.engine import tokens
 from tests.workers.parts import until
 from workers import queue
 

@@ -9,8 +9,8 @@ import pytest
 from models import ConnectionState, Heartbeat, Outcome, Refresh
 from models.types import utc_now
 from oauth.vocabulary import GrantType
-from services import refreshes
 from services.audit import COMMAND_LINE
+from services.operating import refreshes
 from tests.workers.parts import journal, until
 from workers import queue
 

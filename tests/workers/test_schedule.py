@@ -19,7 +19,7 @@ from models import (
     UserSession,
 )
 from models.types import utc_now
-from services import heartbeats
+from services.operating import heartbeats
 from services.resources import Resources
 from tests.support.world import World
 from tests.workers.parts import Process, journal, until
