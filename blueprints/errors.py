@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 import logs
+from blueprints import carried
 from blueprints.web import SAFE_METHODS, is_htmx
 from models.database import AWAY
 from services.errors import NotFound, Refused
@@ -62,7 +63,10 @@ def show(error: HTTPException) -> Response | HTTPException:
 
 
 def show_csrf(_error: CSRFError) -> Response:
-    """A form without its token: an old tab, or another site."""
+    """A form without its token: an old tab, whose fields are not lost, or another site."""
+    carried_on = carried.refused()
+    if carried_on is not None:
+        return Response(carried_on, status=400)
     return page(400, STALE_FORM.format("C" if is_htmx() else "Go back, c"), title="This form is out of date")
 
 

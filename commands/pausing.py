@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
 
 import click
 from flask.cli import AppGroup
@@ -28,7 +31,6 @@ group = AppGroup("providers", help="Providers' hosts: how they stand, and how mu
 WHICH = "Say which: one of --connection ID, --workspace NAME, --provider HOST, --all."
 STANDS = {
     "paused": "paused",
-    "silent": "not answering",
     "slowed": "asks for fewer requests",
     "trying": "being tried",
     "troubled": "in trouble",
@@ -36,43 +38,56 @@ STANDS = {
 }
 
 
+@dataclass(frozen=True)
+class Target:
+    """What is to be paused or resumed: exactly one of them is named."""
+
+    connection: str | None
+    workspace: str | None
+    provider: str | None
+    everything: bool
+
+
+def _choosing(command: Callable[[Resources, Target], Report]) -> Callable[..., Report]:
+    """The options that say what is meant, which are the same for pausing and resuming."""
+
+    @click.option("--connection", metavar="ID", help="One connection.")
+    @click.option("--workspace", metavar="NAME", help="Every connection of a workspace.")
+    @click.option("--provider", metavar="HOST", help="Whatever is sent to a provider's host.")
+    @click.option("--all", "everything", is_flag=True, help="Whatever is sent to anybody.")
+    @wraps(command)
+    def chosen(resources: Resources, **options: Any) -> Report:
+        return command(resources, Target(**options))
+
+    return chosen
+
+
 @tokens.group.command("pause")
-@click.option("--connection", metavar="ID", help="One connection.")
-@click.option("--workspace", metavar="NAME", help="Every connection of a workspace.")
-@click.option("--provider", metavar="HOST", help="Whatever is sent to a provider's host.")
-@click.option("--all", "everything", is_flag=True, help="Whatever is sent to anybody.")
 @reporting
-def pause(
-    resources: Resources, connection: str | None, workspace: str | None, provider: str | None, everything: bool
-) -> Report:
+@_choosing
+def pause(resources: Resources, target: Target) -> Report:
     """Send no token request until it is resumed; what is under way is finished."""
-    host = _host(connection, workspace, provider, everything)
-    with resources.database.session(writing=True) as session:
-        if host is not None:
-            changed = pauses.pause_host(session, COMMAND_LINE, host)
-            return _of_host(host, "paused", changed=changed)
-        chosen = _chosen(session, connection, workspace)
-        return _of_connections(pauses.pause(session, COMMAND_LINE, chosen), len(chosen), "paused")
+    return _change(
+        resources,
+        target,
+        "paused",
+        lambda session, host: pauses.pause_host(session, COMMAND_LINE, host),
+        lambda session, ids: pauses.pause(session, COMMAND_LINE, ids),
+    )
 
 
 @tokens.group.command("resume")
-@click.option("--connection", metavar="ID", help="One connection.")
-@click.option("--workspace", metavar="NAME", help="Every connection of a workspace.")
-@click.option("--provider", metavar="HOST", help="Whatever is sent to a provider's host.")
-@click.option("--all", "everything", is_flag=True, help="Whatever is sent to anybody.")
 @reporting
-def resume(
-    resources: Resources, connection: str | None, workspace: str | None, provider: str | None, everything: bool
-) -> Report:
+@_choosing
+def resume(resources: Resources, target: Target) -> Report:
     """Let go on what was paused in the same way: connections, a provider, everything."""
-    host = _host(connection, workspace, provider, everything)
-    with resources.database.session(writing=True) as session:
-        if host is not None:
-            changed = pauses.resume_host(session, resources.settings, COMMAND_LINE, host)
-            return _of_host(host, "resumed", changed=changed)
-        chosen = _chosen(session, connection, workspace)
-        done = pauses.resume(session, resources.settings, COMMAND_LINE, chosen)
-        return _of_connections(done, len(chosen), "resumed")
+    return _change(
+        resources,
+        target,
+        "resumed",
+        lambda session, host: pauses.resume_host(session, resources.settings, COMMAND_LINE, host),
+        lambda session, ids: pauses.resume(session, resources.settings, COMMAND_LINE, ids),
+    )
 
 
 @group.command("list")
@@ -111,25 +126,42 @@ def try_now(resources: Resources, host: str) -> Report:
     return Report(words, {"host": host, "changed": changed})
 
 
-def _host(connection: str | None, workspace: str | None, provider: str | None, everything: bool) -> str | None:
+def _change(
+    resources: Resources,
+    target: Target,
+    verb: str,
+    of_host: Callable[[Session, str], bool],
+    of_connections: Callable[[Session, Sequence[uuid.UUID]], Done],
+) -> Report:
+    """Pause or resume what is meant, whichever of the two it is."""
+    host = _host(target)
+    with resources.database.session(writing=True) as session:
+        if host is not None:
+            return _of_host(host, verb, changed=of_host(session, host))
+        chosen = _chosen(session, target)
+        return _of_connections(of_connections(session, chosen), len(chosen), verb)
+
+
+def _host(target: Target) -> str | None:
     """The host that is meant, or None for connections. Raises Refused unless exactly one thing is."""
-    if sum((connection is not None, workspace is not None, provider is not None, everything)) != 1:
+    named = (target.connection, target.workspace, target.provider)
+    if sum(name is not None for name in named) + target.everything != 1:
         raise Refused(WHICH)
-    if provider == EVERYTHING:
+    if target.provider == EVERYTHING:
         raise Refused("Write --all for every provider.")
-    return EVERYTHING if everything else provider
+    return EVERYTHING if target.everything else target.provider
 
 
-def _chosen(session: Session, connection: str | None, workspace: str | None) -> Sequence[uuid.UUID]:
-    if workspace is not None:
-        wanted = Filter(workspace_id=workspaces.named(session, workspace).id)
+def _chosen(session: Session, target: Target) -> Sequence[uuid.UUID]:
+    if target.workspace is not None:
+        wanted = Filter(workspace_id=workspaces.named(session, target.workspace).id)
         return [row.connection.id for row in overview.every(session, wanted)]
     try:
-        found = refreshes.named(session, [uuid.UUID(connection or "")])
+        found = refreshes.named(session, [uuid.UUID(target.connection or "")])
     except ValueError:
         found = []
     if not found:
-        raise NotFound(f"There is no connection with the id {(connection or '')[:40]}.")
+        raise NotFound(f"There is no connection with the id {(target.connection or '')[:40]}.")
     return [found[0].id]
 
 
@@ -155,7 +187,8 @@ def _of_connections(done: Done, total: int, verb: str) -> Report:
 
 def _line(provider: Provider) -> str:
     row = provider.row
-    words = f"{provider.host}: {STANDS[provider.standing]}"
+    stands = row.trouble if provider.standing == "silent" else STANDS[provider.standing]
+    words = f"{provider.host}: {stands}"
     if provider.standing == "paused" and row.paused_at is not None:
         words += f" since {row.paused_at:%Y-%m-%d %H:%M:%S} UTC"
     elif row.failed_at is not None:

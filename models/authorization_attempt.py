@@ -11,7 +11,7 @@ from sqlmodel import Field
 
 from models.database import Record, Sealing, moment, now_column
 from models.types import Words, utc_now
-from oauth.vocabulary import FailureClass
+from oauth.vocabulary import STEPS_BY_CODE, FailureClass
 
 CHECKS = "answer"
 """Step at which our own checks of the provider's answer stop an attempt."""
@@ -109,6 +109,8 @@ class AuthorizationAttempt(Record, Sealing, table=True):
         """What a person should do about its failure."""
         if self.failure_code == PAUSED:
             return f"Wait until that is resumed. {AGAIN}"
+        if self.failure_code in STEPS_BY_CODE:
+            return STEPS_BY_CODE[self.failure_code]
         if self.failure_class is None or self.failure_step == CHECKS:
             return AGAIN
         return NEXT_STEPS.get(self.failure_class, self.failure_class.next_step)

@@ -17,7 +17,15 @@ import outbound
 from models.database import Record, Sealing, moment, now_column
 from models.types import UtcDateTime, Words, utc_now
 from oauth.grants import GRANTS, Grant
-from oauth.vocabulary import ClientAuthMethod, FailureClass, GrantType, LifetimeUnit, RefreshKind, Registration
+from oauth.vocabulary import (
+    STEPS_BY_CODE,
+    ClientAuthMethod,
+    FailureClass,
+    GrantType,
+    LifetimeUnit,
+    RefreshKind,
+    Registration,
+)
 
 
 class ConnectionState(StrEnum):
@@ -163,6 +171,13 @@ class Connection(Record, Sealing, table=True):
     def has_strange_grant(self) -> bool:
         """Whether the grant that is kept was given to another client or flow; it rests until that one returns."""
         return bool(self.authorized_client) and self.authorized_client != self.client
+
+    @property
+    def next_step(self) -> str:
+        """What a person should do about its failure; empty while there is none."""
+        if self.failure_code in STEPS_BY_CODE:
+            return STEPS_BY_CODE[self.failure_code]
+        return self.failure_class.next_step if self.failure_class else ""
 
     @property
     def awaits_replay(self) -> bool:

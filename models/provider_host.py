@@ -30,6 +30,8 @@ class ProviderHost(Record, table=True):
     failures: int = 0
     """Requests in a row that found the host down, whichever connection they were for."""
     failure_class: FailureClass | None = Field(default=None, sa_type=Words(FailureClass))
+    failure_status: int | None = None
+    """With which status it answered then; None where it did not answer."""
     failure_reason: str = ""
     failed_at: datetime | None = moment()
     """Since when it is in trouble: the first of those requests."""
@@ -45,6 +47,15 @@ class ProviderHost(Record, table=True):
     """Whether tokens that waited for it are being brought back."""
     paused_at: datetime | None = moment()
     paused_by: uuid.UUID | None = Field(default=None, foreign_key="users.id")
+
+    @property
+    def trouble(self) -> str:
+        """What it does while nothing is sent to it, in words that go on from its name."""
+        if self.failure_status is not None:
+            return f"answers with errors ({self.failure_status})"
+        if self.failure_class is FailureClass.CERTIFICATE:
+            return "has a certificate that is not trusted"
+        return "does not answer"
 
     def is_closed(self, now: datetime) -> bool:
         """Whether nothing may be sent to it."""

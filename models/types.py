@@ -84,16 +84,6 @@ class KeyringProblem(Exception):
     """The key ring cannot be used; the message is one plain sentence without any key material."""
 
 
-class Undecryptable(Exception):
-    """A stored secret was tampered with, moved to another row, or its key is gone. Carries no value."""
-
-    @property
-    def sentence(self) -> str:
-        """The reason as a sentence of its own."""
-        words = str(self)
-        return f"{words[:1].upper()}{words[1:]}."
-
-
 @dataclass(frozen=True)
 class Place:
     """Where a secret lives; the ciphertext opens nowhere else."""
@@ -103,10 +93,43 @@ class Place:
     row_id: uuid.UUID
     field: str
 
+    @property
+    def words(self) -> str:
+        """What lives there, as people call it."""
+        return _CALLED.get((self.table, self.field), ANY_SECRET)
+
     def associated_data(self, key_id: str) -> bytes:
         """What authenticated encryption binds the ciphertext to, unambiguous by its separator."""
         parts = (str(self.workspace_id), self.table, str(self.row_id), self.field, key_id)
         return "\x1f".join(parts).encode()
+
+
+ANY_SECRET = "a stored secret"
+_CALLED = {
+    ("client_secrets", "value"): "the client secret",
+    ("tokens", "access_token"): "the access token",
+    ("tokens", "refresh_token"): "the refresh token",
+    ("refreshes", "raw_reply"): "the kept reply",
+    ("authorization_attempts", "state_data"): "what was kept for the provider's answer",
+    ("authorization_attempts", "callback"): "the provider's answer",
+    ("cards", "authorization_header"): "the Authorization header",
+    ("card_headers", "value"): "the value of a header",
+    ("previews", "html"): "the preview",
+}
+
+
+class Undecryptable(Exception):
+    """A stored secret was tampered with, moved to another row, or its key is gone. Carries no value."""
+
+    def __init__(self, reason: str, place: Place | None = None) -> None:
+        """`reason` without its subject, such as "is damaged"; `place` says which secret it is."""
+        super().__init__(f"{ANY_SECRET} {reason}")
+        self._sentence = f"{place.words if place else ANY_SECRET} {reason}."
+
+    @property
+    def sentence(self) -> str:
+        """The reason as a sentence of its own, which names the secret."""
+        return f"{self._sentence[:1].upper()}{self._sentence[1:]}"
 
 
 class Keyring:
@@ -168,22 +191,22 @@ class Keyring:
 
     def decrypt(self, sealed: bytes, place: Place) -> SecretStr:
         """The value stored at `place`. Raises Undecryptable."""
-        key_id = key_id_of(sealed)
+        key_id = key_id_of(sealed, place)
         cipher = self._ciphers.get(key_id)
         if cipher is None:
-            raise Undecryptable(f"a stored secret needs the key '{key_id}', which is not in the key ring")
+            raise Undecryptable(f"needs the key '{key_id}', which is not in CARDKEY_ENCRYPTION_KEYS", place)
         rest = sealed[2 + len(key_id) :]
         try:
             data = cipher.decrypt(rest[:NONCE_BYTES], rest[NONCE_BYTES:], place.associated_data(key_id))
         except (InvalidTag, ValueError):
-            raise Undecryptable("a stored secret was altered or belongs to another row") from None
+            raise Undecryptable("was altered or belongs to another row", place) from None
         return SecretStr(data.decode())
 
 
-def key_id_of(sealed: bytes) -> str:
+def key_id_of(sealed: bytes, place: Place | None = None) -> str:
     """Id of the key that encrypted `sealed`. Raises Undecryptable for anything not in the stored form."""
     if len(sealed) < 2 or sealed[0] != FORMAT or len(sealed) < 2 + sealed[1] + NONCE_BYTES + 16:
-        raise Undecryptable("a stored secret is damaged")
+        raise Undecryptable("is damaged", place)
     key_id = sealed[2 : 2 + sealed[1]].decode("ascii", "replace")
     return key_id if KEY_ID.fullmatch(key_id) else "?"
 

@@ -114,6 +114,18 @@ class FailureClass(StrEnum):
         return self in _RETRIED
 
 
+UNDECRYPTABLE = "undecryptable"
+"""Code of a failure whose reason names the secret that cannot be read, and the key it needs."""
+STEPS_BY_CODE = {
+    UNDECRYPTABLE: (
+        "Whoever runs this installation puts the missing key back at the end of CARDKEY_ENCRYPTION_KEYS of every "
+        "process and restarts them; flask keys check says whether everything can be read again. Then press Refresh "
+        "now. Where the key is lost or the secret damaged: of a client secret, enter it again under Client secret and "
+        "save; of a token, press Authorize."
+    ),
+}
+"""What to do where the code of a failure tells more than its class."""
+
 _RETRIED = frozenset(
     {
         FailureClass.THROTTLED,

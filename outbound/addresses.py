@@ -78,7 +78,7 @@ class Policy:
         if any(number in network for network in self.networks if network.version == number.version):
             return
         if is_special(number) or is_own(number):
-            raise Blocked(host, _blocked(host))
+            raise Blocked(host, unreachable(host))
 
 
 def is_special(address: Address) -> bool:
@@ -215,7 +215,7 @@ def _check_name(host: str) -> None:
     if re.fullmatch(r"(0x[0-9a-f]*|[0-9]+)", labels[-1]):
         raise BadAddress(host, "Write a host name, or an address in its usual form such as 192.0.2.10.")
     if len(labels) < 2 or labels[-1] in ("localhost", "local", "internal", "localdomain", "onion", "arpa"):
-        raise Blocked(host, _blocked(host))
+        raise Blocked(host, unreachable(host))
 
 
 def _is_odd(label: str) -> bool:
@@ -229,10 +229,11 @@ def _is_odd(label: str) -> bool:
     return letters.isascii() or unicodedata.normalize("NFKC", letters.lower()) != letters
 
 
-def _blocked(host: str) -> str:
+def unreachable(host: str) -> str:
+    """Said alike of a host that may not be called, is not there, or lets nobody in: nobody maps a network by it."""
     return (
-        f"{host} is not reachable from here: internal and special addresses are called only when an operator "
-        "names them in CARDKEY_OUTBOUND_ALLOW."
+        f"{host} cannot be reached from here. An internal address can be called only when an operator has named it in "
+        "CARDKEY_OUTBOUND_ALLOW."
     )
 
 

@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from outbound import redirects as following
-from outbound.addresses import REMEMBERED, Policy, check_url
+from outbound.addresses import REMEMBERED, Policy, check_url, unreachable
 from outbound.calls import Limits, Reply
 from outbound.failures import (
     BadAddress,
@@ -49,11 +49,17 @@ class GuardedResolver(AbstractResolver):
         self._policy = policy
 
     async def resolve(self, host: str, port: int = 0, family: int = socket.AF_UNSPEC) -> list[ResolveResult]:
-        """Every address of `host`. Raises Blocked if one of them may not be reached, OSError if there is none."""
+        """Every address of `host`. Raises OSError if there is none, or if one of them may not be reached.
+
+        So a name inside the network looks to whoever typed it like one that nobody has, or that lets nobody in (EG-09).
+        """
         answers = await lookup(host, port)
         results = []
         for address_family, address in answers:
-            self._policy.check_address(host, port, address)
+            try:
+                self._policy.check_address(host, port, address)
+            except Blocked:
+                raise OSError("no address that may be called") from None
             results.append(
                 ResolveResult(
                     hostname=host,
@@ -207,7 +213,7 @@ class Client:
         except TimeoutError:
             raise
         except OSError:
-            raise Unreachable(host, f"{host} cannot be reached.", maybe_sent=True) from None
+            raise Unreachable(host, unreachable(host), maybe_sent=True) from None
 
 
 def _parsed(url: str) -> URL:
@@ -233,17 +239,12 @@ async def _read(response: aiohttp.ClientResponse, host: str, most: int) -> bytes
 
 
 def _sorted(error: aiohttp.ClientError, host: str) -> OutboundFailure:
-    """One of ours for one of aiohttp's; a refusal raised inside the resolver comes out as it went in."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, Blocked):
-            return inner
-        inner = inner.__cause__ or inner.__context__
+    """One of ours for one of aiohttp's."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         reason = getattr(error.certificate_error, "verify_message", "") or "it was refused"
         return CertificateProblem(host, f"The certificate of {host} could not be trusted: {reason}.")
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return Unreachable(host, f"{host} does not offer a secure connection (TLS 1.2 or newer) at this address.")
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-        return Unreachable(host, f"{host} cannot be reached.")
+        return Unreachable(host, unreachable(host))
     return Unreachable(host, f"{host} broke off the connection or sent something that is not HTTP.", maybe_sent=True)

@@ -175,6 +175,20 @@
     });
   }
 
+  /* Something comes or goes above what somebody is typing into: that stays where it is on the screen. */
+  let held = null;
+
+  function onSwap(event) {
+    const [at, part] = [document.activeElement, event.detail.target];
+    const typing = at?.matches("input, select, textarea") && part?.matches?.("[data-keep-place]") && !part.contains(at);
+    held = typing ? [at, at.getBoundingClientRect().top] : null;
+  }
+
+  function onSwapped() {
+    if (held) scrollBy({ top: held[0].getBoundingClientRect().top - held[1], behavior: "instant" });
+    held = null;
+  }
+
   /* The session ended: htmx would go to the sign-in page, which nobody with unsaved changes asked for. */
   function onAnswer(event) {
     const { xhr } = event.detail;
@@ -265,6 +279,8 @@
   document.addEventListener("htmx:beforeOnLoad", onAnswer);
   document.addEventListener("htmx:beforeRequest", onAsk);
   document.addEventListener("htmx:beforeSwap", onArrival);
+  document.addEventListener("htmx:beforeSwap", onSwap);
+  document.addEventListener("htmx:afterSwap", onSwapped);
   document.addEventListener("htmx:afterSettle", onSettled);
   document.addEventListener("htmx:sendError", onNoAnswer);
   document.addEventListener("htmx:afterSwap", () => document.querySelectorAll("[data-flash]").forEach(letGo));

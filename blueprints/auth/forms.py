@@ -16,10 +16,16 @@ def new_password() -> PasswordField:
 
 
 class SignInForm(Form):
-    """E-mail and password."""
+    """E-mail and password; what was typed elsewhere may come along (blueprints/carried.py)."""
+
+    besides = Form.besides | {"carried_to", "carried_left_out"}
 
     email = EmailField("Email", [InputRequired("Enter your e-mail address."), Length(max=254)], filters=[stripped])
     password = PasswordField("Password", [InputRequired("Enter your password.")])
+
+    def strangers(self) -> list[str]:
+        """What is carried along belongs to another form."""
+        return [name for name in super().strangers() if not name.startswith("carried:")]
 
 
 class NewPasswordForm(Form):

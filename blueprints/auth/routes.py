@@ -9,7 +9,7 @@ from flask_login import current_user, login_required, login_user, logout_user
 from flask_wtf.csrf import generate_csrf
 from werkzeug.wrappers import Response
 
-from blueprints import web
+from blueprints import carried, web
 from blueprints.auth.forms import JoinForm, NewPasswordForm, SetupForm, SignInForm
 from models import LinkPurpose, SingleUseLink, User, Workspace
 from services.errors import InvalidInput, Refused
@@ -46,7 +46,7 @@ def login() -> Page:
 def sign_in_now() -> Page:
     """Check the password and open a session."""
     form = SignInForm()
-    target = web.safe_next(request.form.get("next"))
+    target, came_along = web.safe_next(request.form.get("next")), carried.with_sign_in()
     if form.validate():
         try:
             _user, token = sign_in.sign_in(web.db(), form.email.data or "", form.password.data or "", browser())
@@ -54,8 +54,8 @@ def sign_in_now() -> Page:
             form.form_errors.append(str(problem))
         else:
             start_session(token)
-            return redirect(target or url_for("pages.home"), 303)
-    return render_template("auth/login.html", form=form, next=target or ""), 422
+            return carried.page(came_along) if came_along else redirect(target or url_for("pages.home"), 303)
+    return render_template("auth/login.html", form=form, next=target or "", carried=came_along), 422
 
 
 @blueprint.post("/logout")

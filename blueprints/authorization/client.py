@@ -16,7 +16,7 @@ from models import AuthorizationAttempt
 from models.types import Keyring, Undecryptable
 from oauth.grants import GRANTS, PROTECTED_PARAMS
 from oauth.session import TokenClient
-from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure, Registration, TokenReply
+from oauth.vocabulary import UNDECRYPTABLE, ClientAuthMethod, FailureClass, OAuthFailure, Registration, TokenReply
 from services.authorizing import attempts
 from services.authorizing.exchanges import Exchange
 
@@ -103,7 +103,7 @@ def redeem(exchange: Exchange) -> TokenReply:
     try:
         return client.redeem(exchange.state, exchange.code.get_secret_value())
     except Undecryptable as damage:
-        raise OAuthFailure(STEP, FailureClass.LOCAL, damage.sentence) from None
+        raise OAuthFailure(STEP, FailureClass.LOCAL, damage.sentence, code=UNDECRYPTABLE) from None
 
 
 def with_params(endpoint: str, params: Mapping[str, str]) -> str:

@@ -17,6 +17,15 @@ from services.setup import connections, replays
 blueprint = Blueprint("kept", __name__, url_prefix="/connections")
 
 
+@blueprint.get("/<uuid:connection_id>/replies")
+@login_required
+def show(connection_id: uuid.UUID) -> Page:
+    """The replies that are kept, as a fragment that renews itself."""
+    connection = web.find(Connection, connection_id, Role.ADMIN)
+    kept = replays.shown(web.db(), connection, tokens.current_token(web.db(), connection))
+    return render_template("connections/_kept.html", connection=connection, kept=kept)
+
+
 @blueprint.post("/<uuid:connection_id>/replies/<uuid:refresh_id>/use")
 @login_required
 def use_reply(connection_id: uuid.UUID, refresh_id: uuid.UUID) -> Page:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from flask import Blueprint, flash, render_template, request, url_for
+from flask import Blueprint, flash, make_response, render_template, request, url_for
 from flask_login import login_required
 from werkzeug.wrappers import Response
 
@@ -15,7 +15,7 @@ from blueprints.forms import parsed_uuid
 from blueprints.operations.forms import FilterForm
 from blueprints.pauses import view
 from blueprints.stale import Difference, differences
-from models import Connection, Role
+from models import Connection, ConnectionState, Role
 from models.types import utc_now
 from services.authorizing import authorization
 from services.engine import eligibility, habits, states, tokens
@@ -31,6 +31,8 @@ blueprint = Blueprint("connections", __name__, url_prefix="/connections")
 FIELDS = {"fields_url": "connections.fields"}
 """Where a connection's form asks for the fields of another flow."""
 
+CHANGED = "refreshes-changed"
+"""What the status fragment calls out when the history, or what is kept of a reply, is another than it saw last."""
 OFTEN, SELDOM = 2, 15
 """Seconds after which a page asks again how a connection stands: while something happens, and otherwise."""
 
@@ -102,7 +104,7 @@ def fields() -> Page:
 def status(connection_id: uuid.UUID) -> Page:
     """How a connection stands, as a fragment that renews itself."""
     connection = web.find(Connection, connection_id, Role.OPERATOR)
-    return render_template("connections/_status.html", connection=connection, **standing(connection))
+    return status_fragment(connection, seen=request.args.get("seen", ""))
 
 
 @blueprint.post("/<uuid:connection_id>/refresh")
@@ -114,7 +116,7 @@ def refresh(connection_id: uuid.UUID) -> Page:
     rung = queue.ring(web.resources())
     words = (_stopped(connection) if asked.marked else "") or _asked_words(asked, rung)
     if web.is_htmx():
-        return render_template("connections/_status.html", connection=connection, words=words, **standing(connection))
+        return status_fragment(connection, words)
     return web.see_other("connections.show", words, connection_id=connection_id)
 
 
@@ -191,28 +193,42 @@ def authorization_of(connection: Connection, return_to: str) -> dict[str, Any]:
     }
 
 
+def status_fragment(connection: Connection, words: str = "", seen: str = "") -> Response:
+    """How a connection stands, with a word about what was done; what else is on the page asks anew after news."""
+    around = standing(connection)
+    fragment = make_response(render_template("connections/_status.html", connection=connection, words=words, **around))
+    if seen != around["seen"]:
+        fragment.headers["HX-Trigger"] = CHANGED
+    return fragment
+
+
 def standing(connection: Connection) -> dict[str, Any]:
     """What the status fragment needs."""
-    return {**_facts(connection), **view.of_connection(connection)}
+    around = view.of_connection(connection)
+    stopped = bool(around["notices"]) or connection.state is ConnectionState.PAUSED
+    return {**_facts(connection, stopped=stopped), **around}
 
 
-def _facts(connection: Connection) -> dict[str, Any]:
-    """How a connection stands by itself."""
+def _facts(connection: Connection, *, stopped: bool) -> dict[str, Any]:
+    """How a connection stands by itself; `stopped`: nothing is sent for it, as somebody paused it or its provider."""
     role, now = web.role_in(connection.workspace_id), utc_now()
     token = tokens.current_token(web.db(), connection)
     until_due = (token.next_refresh_at - now).total_seconds() if token.next_refresh_at else SELDOM
     renewable = states.renewable(connection, token)
-    busy = until_due <= 0 or token.is_leased(now)
+    busy = token.is_leased(now) or (until_due <= 0 and not stopped)
     return {
         "token": token,
+        "seen": journal.mark(web.db(), connection),
         "now": now,
         "busy": busy and renewable,
+        "stopped": stopped,
         "next_refresh": token.next_refresh_at if renewable else None,
-        "why_then": lives.why_then(connection, token) if renewable else "",
+        "why_then": lives.why_then(connection, token) if renewable and not stopped else "",
         "lifetime_words": lives.lifetime_words(connection, token),
-        "ask_again": OFTEN if busy else round(min(max(until_due + 1, OFTEN), SELDOM)),
+        "ask_again": OFTEN if busy else SELDOM if stopped else round(min(max(until_due + 1, OFTEN), SELDOM)),
         "habits": habits.words(token.rotation, token.reuse),
         "may_pause": role is not None and role.includes(Role.OPERATOR) and connection.state not in NOTHING_TO_PAUSE,
+        "may_mend": role is Role.ADMIN,
         "may_refresh": role is not None and role.includes(Role.OPERATOR) and not eligibility.refusal(connection, token),
     }
 
@@ -270,8 +286,9 @@ def _stopped(connection: Connection) -> str:
     around = view.of_connection(connection)
     if around["notices"]:
         return "Refresh asked for. It is sent when token requests are resumed."
-    if around["silent"]:
-        return f"Refresh asked for. {around['silent'].host} does not answer just now; it is sent as soon as that ends."
+    silent = around["silent"]
+    if silent:
+        return f"Refresh asked for. {silent.host} {silent.trouble} just now; it is sent as soon as that ends."
     return ""
 
 

@@ -103,11 +103,11 @@ def cancel(bulk_id: uuid.UUID) -> Page:
 @blueprint.get("/operations/history/<uuid:connection_id>")
 @login_required
 def history(connection_id: uuid.UUID) -> Page:
-    """The last refreshes of a connection."""
+    """The last refreshes of a connection: a page, or a fragment that renews itself."""
     connection = web.db().get(Connection, connection_id) if web.me().user.is_owner else None
     connection = connection or web.find(Connection, connection_id, Role.OPERATOR)
     return render_template(
-        "operations/history.html",
+        "operations/_history.html" if web.is_htmx() else "operations/history.html",
         connection=connection,
         refreshes=journal.history(web.db(), connection),
         tally=journal.tally(web.db(), connection),

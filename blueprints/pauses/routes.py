@@ -12,7 +12,7 @@ from flask_login import login_required
 from werkzeug.wrappers import Response
 
 from blueprints import web
-from blueprints.connections.routes import standing
+from blueprints.connections.routes import status_fragment
 from blueprints.forms import parsed_uuid
 from blueprints.operations.forms import FilterForm
 from blueprints.pauses import view
@@ -127,7 +127,7 @@ def try_provider() -> Page:
 def _stands(connection: Connection, words: str) -> Page:
     """The connection's state, with what was done or why not."""
     if web.is_htmx():
-        return render_template("connections/_status.html", connection=connection, words=words, **standing(connection))
+        return status_fragment(connection, words)
     return web.see_other("connections.show", words, connection_id=connection.id)
 
 

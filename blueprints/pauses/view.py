@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from blueprints import web
-from models import Connection
+from models import AuditEntry, Connection, ConnectionState
 from models.types import utc_now
 from outbound import origin
-from services.operating import providers
+from services.operating import pauses, providers
+from services.people import members
 
 
 def of_operations(*, everywhere: bool) -> dict[str, Any]:
@@ -45,4 +46,18 @@ def of_connection(connection: Connection) -> dict[str, Any]:
         "notices": providers.notices(web.db(), connection.workspace_id, host),
         "is_owner": web.me().user.is_owner,
         "silent": providers.trouble(web.db(), utc_now(), host),
+        "paused": _pause(connection) if connection.state is ConnectionState.PAUSED else None,
     }
+
+
+def _pause(connection: Connection) -> dict[str, Any]:
+    """Since when a connection is paused, and by whom, as far as whoever looks may know."""
+    entry = pauses.last_pause(web.db(), connection)
+    return {"since": entry.at if entry else None, "by": _who(entry, connection) if entry else ""}
+
+
+def _who(entry: AuditEntry, connection: Connection) -> str:
+    if entry.user_id is None:
+        return "somebody on the command line"
+    is_known = members.role_in(web.db(), entry.user_id, connection.workspace_id) is not None
+    return entry.actor if is_known or web.me().user.is_owner else "somebody who is no member of this workspace"

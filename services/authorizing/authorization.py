@@ -12,7 +12,7 @@ import outbound
 from models import AuthorizationAttempt, Connection, ConnectionState, Trigger, User, keyring_of
 from models.authorization_attempt import PAUSED
 from models.types import Undecryptable, utc_now
-from oauth.vocabulary import FailureClass, OAuthFailure, Registration
+from oauth.vocabulary import UNDECRYPTABLE, FailureClass, OAuthFailure, Registration
 from services import audit
 from services.authorizing import attempts, exchanges, findings
 from services.engine import client_secrets, hosts, tokens
@@ -114,7 +114,7 @@ def _ready(resources: Resources, session: Session, connection: Connection) -> Re
     try:
         return client_secrets.registration(session, connection, tokens.current_token(session, connection))
     except Undecryptable as problem:
-        raise _unready(problem.sentence) from None
+        raise _unready(problem.sentence, UNDECRYPTABLE) from None
 
 
 def _unready(words: str, code: str = "") -> OAuthFailure:
@@ -129,7 +129,7 @@ def _fetch(resources: Resources, attempt: AuthorizationAttempt) -> Authorization
     except OAuthFailure as failure:
         problem = failure
     except Undecryptable as damage:
-        problem = _unready(damage.sentence)
+        problem = _unready(damage.sentence, UNDECRYPTABLE)
     except tokens.BeingRefreshed as busy:
         problem = OAuthFailure("token request", FailureClass.UNKNOWN, str(busy))
     except hosts.Paused as pause:

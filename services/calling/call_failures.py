@@ -31,7 +31,6 @@ class Problem(Enum):
     WRONG_HOST = "wrong_host"
     BUSY = "busy"
     BAD_REQUEST = "bad_request"
-    BLOCKED = "blocked"
     UNREACHABLE = "unreachable"
     CERTIFICATE = "certificate"
     TIMEOUT = "timeout"
@@ -94,13 +93,10 @@ _WORDS = {
     ),
     Problem.BUSY: ("Another preview is running", "Wait until it has ended, then press Preview again."),
     Problem.BAD_REQUEST: ("The request cannot be made", "Correct what the message names, save, and try again."),
-    Problem.BLOCKED: (
-        "The address may not be called",
-        "Correct the Hook URL. If the API is an internal one, ask an operator to allow it.",
-    ),
     Problem.UNREACHABLE: (
         "The API cannot be reached",
-        "Check the host name in the Hook URL. If it is right, the API is down: try again later.",
+        "Check the host name in the Hook URL. If it is right, ask an operator to allow the API where it is an "
+        "internal one; else it is down, so try again later.",
     ),
     Problem.CERTIFICATE: (
         "The API's certificate is not trusted",
@@ -163,7 +159,7 @@ class CallFailure(Exception):
 
 _OUTBOUND: dict[type, tuple[Step, Problem]] = {
     outbound.OutboundFailure: (Step.REQUEST, Problem.BAD_REQUEST),
-    outbound.Blocked: (Step.REQUEST, Problem.BLOCKED),
+    outbound.Blocked: (Step.REQUEST, Problem.UNREACHABLE),
     outbound.Unreachable: (Step.REQUEST, Problem.UNREACHABLE),
     outbound.CertificateProblem: (Step.REQUEST, Problem.CERTIFICATE),
     outbound.Timeout: (Step.REPLY, Problem.TIMEOUT),

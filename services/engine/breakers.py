@@ -51,7 +51,7 @@ def weigh(session: Session, settings: Settings, now: datetime, row: ProviderHost
         _forget(row)
     if row.failed_at is None:
         row.failed_at, row.failed_for, row.failed_in = now, answer.connection_id, answer.workspace_id
-    row.failure_class, row.failure_reason = failure.failure_class, str(failure)
+    row.failure_class, row.failure_reason, row.failure_status = failure.failure_class, str(failure), failure.status
     another = row.failed_in != answer.workspace_id if slower else row.failed_for != answer.connection_id
     row.is_shared = row.is_shared or another
     if row.open_until is not None and row.open_until > now:
@@ -74,7 +74,7 @@ def _close(session: Session, settings: Settings, now: datetime, row: ProviderHos
 
 def _forget(row: ProviderHost) -> None:
     row.failures, row.failure_class, row.failure_reason, row.is_shared = 0, None, "", False
-    row.failed_at = row.failed_for = row.failed_in = row.open_until = None
+    row.failed_at = row.failed_for = row.failed_in = row.failure_status = row.open_until = None
 
 
 def _down_wait(settings: Settings, failures: int) -> float:

@@ -15,7 +15,7 @@ from config import Settings
 from models import AuthorizationAttempt, Connection, ConnectionState, Outcome, Priority, Refresh, Token, keyring_of
 from models.types import Undecryptable, utc_now
 from oauth.grants import GRANTS
-from oauth.vocabulary import FailureClass, OAuthFailure, Rotation, TokenReply
+from oauth.vocabulary import UNDECRYPTABLE, FailureClass, OAuthFailure, Rotation, TokenReply
 from services import audit
 from services.engine import backoff, breakers, kept_replies, timing
 from services.engine.timing import Plan, Timing
@@ -207,7 +207,7 @@ def fail_closed(session: Session, connection: Connection, token: Token, problem:
 
 def unreadable(problem: Undecryptable) -> OAuthFailure:
     """A refresh that was not sent, since a secret it needs cannot be decrypted."""
-    return OAuthFailure("refresh", FailureClass.LOCAL, problem.sentence, code="undecryptable")
+    return OAuthFailure("refresh", FailureClass.LOCAL, problem.sentence, code=UNDECRYPTABLE)
 
 
 def note_failure(row: Connection | Refresh | AuthorizationAttempt, failure: OAuthFailure) -> None:

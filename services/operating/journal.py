@@ -5,6 +5,7 @@ Rows leave the journal and enter the counts in one commit, so that each is count
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections import Counter
@@ -22,6 +23,8 @@ from models import Connection, Outcome, Refresh, RefreshCount
 from models.types import utc_now
 
 MONTH = timedelta(days=30)
+SHOWN = 20
+"""Rows of a history on a page."""
 PART = 500
 """Connections looked at in one transaction."""
 ROWS = 2000
@@ -39,12 +42,21 @@ class Tally:
     month_failed: int = 0
 
 
-def history(session: Session, connection: Connection, *, size: int = 20) -> Sequence[Refresh]:
+def history(session: Session, connection: Connection, *, size: int = SHOWN) -> Sequence[Refresh]:
     """The last token requests of a connection, newest first."""
     query = select(Refresh).where(
         Refresh.workspace_id == connection.workspace_id, Refresh.connection_id == connection.id
     )
     return session.exec(query.order_by(col(Refresh.sent_at).desc()).limit(size)).all()
+
+
+def mark(session: Session, connection: Connection) -> str:
+    """Changes whenever the history of a connection, or what is kept of a reply in it, does; says nothing else."""
+    query = select(Refresh.id, Refresh.outcome, col(Refresh.raw_reply_sealed).is_not(None)).where(
+        Refresh.workspace_id == connection.workspace_id, Refresh.connection_id == connection.id
+    )
+    rows = session.exec(query.order_by(col(Refresh.sent_at).desc()).limit(SHOWN)).all()
+    return hashlib.sha256(repr([tuple(row) for row in rows]).encode()).hexdigest()[:12]
 
 
 def tally(session: Session, connection: Connection) -> Tally:

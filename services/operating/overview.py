@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, or_
 from sqlmodel import Session, col, func, select
 
-from models import SHOWN_STATES, Connection, ConnectionState, Slot, Token, Workspace
+from models import EVERYTHING, SHOWN_STATES, Connection, ConnectionState, Slot, Token, Workspace
 from models.types import utc_now
 from services.engine import states
 
@@ -73,6 +73,11 @@ class OverviewRow:
         """Whether it waits for a refresh to be sent."""
         due = self.token.next_refresh_at
         return due is not None and due <= utc_now()
+
+    def is_stopped(self, paused: Collection[str]) -> bool:
+        """Whether nothing is sent for it: it is paused, or its host is among those `paused`, or everything is."""
+        hosts = (EVERYTHING, self.token.provider_host)
+        return self.connection.state is ConnectionState.PAUSED or any(host in paused for host in hosts)
 
     @property
     def next_refresh(self) -> datetime | None:

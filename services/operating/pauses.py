@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from sqlmodel import Session, col, select
 
 from config import Settings
-from models import EVERYTHING, Connection, ConnectionState, Priority, ProviderHost, Slot, Token, Workspace
+from models import (
+    EVERYTHING,
+    AuditEntry,
+    Connection,
+    ConnectionState,
+    Priority,
+    ProviderHost,
+    Slot,
+    Token,
+    Workspace,
+)
 from models.types import utc_now
 from services import audit, edits
 from services.audit import Actor
@@ -83,6 +93,16 @@ def resume(session: Session, settings: Settings, actor: Actor, connection_ids: I
             done.changed.append(row_id)
         session.commit()
     return done
+
+
+def last_pause(session: Session, connection: Connection) -> AuditEntry | None:
+    """Who paused a connection, and when, as the audit trail has it; None where that has forgotten."""
+    query = select(AuditEntry).where(
+        AuditEntry.subject_id == connection.id,
+        AuditEntry.workspace_id == connection.workspace_id,
+        AuditEntry.action == "connection.paused",
+    )
+    return session.exec(query.order_by(col(AuditEntry.at).desc()).limit(1)).first()
 
 
 def pause_host(session: Session, actor: Actor, host: str) -> bool:

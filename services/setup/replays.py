@@ -28,7 +28,7 @@ from models.types import Undecryptable, utc_now
 from oauth import reply as replies
 from oauth.explanation import is_page
 from oauth.fields import parsed
-from oauth.vocabulary import ClientAuthMethod, FailureClass, LifetimeUnit, OAuthFailure, TokenReply
+from oauth.vocabulary import UNDECRYPTABLE, ClientAuthMethod, FailureClass, LifetimeUnit, OAuthFailure, TokenReply
 from services import audit, edits
 from services.audit import Actor
 from services.authorizing import attempts, findings
@@ -155,7 +155,7 @@ def _read(session: Session, connection: Connection, token: Token, journal: Refre
         sent = token.unseal("refresh_token", keyring)
         ours = [secret.value for secret in client_secrets.live(session, connection, token)]
     except Undecryptable as problem:
-        raise OAuthFailure(step, FailureClass.LOCAL, problem.sentence, code="undecryptable") from None
+        raise OAuthFailure(step, FailureClass.LOCAL, problem.sentence, code=UNDECRYPTABLE) from None
     assert text is not None
     received_at = journal.closed_at or journal.sent_at
     found = replies.parse_kept(

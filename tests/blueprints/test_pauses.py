@@ -111,7 +111,7 @@ def test_an_operator_sees_how_the_providers_of_the_workspace_stand(world, oscar,
     assert f'href="{PROVIDERS}"' in html(oscar.get("/operations"))
     for headers in ({}, FRAGMENT):
         shown = html(oscar.get(PROVIDERS, headers=headers))
-        assert "Not answering" in shown
+        assert "Does not answer" in shown
         assert "It cannot be reached." in shown
         assert "another.example" not in shown
         assert "Pause everything" not in shown

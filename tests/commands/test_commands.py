@@ -175,7 +175,7 @@ def test_a_refresh_of_all_is_followed_to_its_end(flask, world, provider, resourc
     assert done.exit_code == 1
     assert done.stderr.startswith("4 connections looked at\n")
     assert "4 of 4 done, 2 refreshed, 1 failed, 1 skipped\n" in done.stderr
-    assert "2 of 4 connections have been refreshed.\nShop 2 failed. A stored secret was altered" in done.stderr
+    assert "2 of 4 connections have been refreshed.\nShop 2 failed. The refresh token was altered" in done.stderr
     assert "Shop 3 is left out. It is not authorized." in done.stderr
     again = flask("tokens", "refresh", "--connection", str(many[0].id), "--json")
     assert (again.exit_code, data(again)["refreshed"], data(again)["failed"]) == (0, 1, {})

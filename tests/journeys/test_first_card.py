@@ -78,7 +78,7 @@ def test_an_admin_refreshes_now_and_disconnects(stack, admin):
     admin.see_state("Connected")
     admin.open_connection()
     admin.page.get_by_role("button", name="Refresh now").click()
-    expect(admin.page.locator("#status")).to_contain_text("Refresh asked for")
+    expect(admin.page.locator("#flashes")).to_contain_text("Refresh asked for")
     expect(admin.page.locator("#status")).not_to_contain_text("under way", timeout=10_000)
     admin.page.get_by_role("link", name="Disconnect").click()
     admin.page.get_by_role("button", name="Disconnect").click()

@@ -64,7 +64,7 @@ def test_a_pause_is_seen_on_every_page_and_fits_it(stack, new_page, owner, sign_
     page = new_page(viewport=SCREENS[screen], color_scheme=scheme)
     sign_in(page, owner)
     page.goto("/operations?all=1")
-    expect(page.get_by_role("row", name=SILENT)).to_contain_text("Not answering")
+    expect(page.get_by_role("row", name=SILENT)).to_contain_text("Does not answer")
     page.get_by_role("link", name=f"Pause {host}").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()

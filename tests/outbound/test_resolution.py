@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from outbound import Blocked, Limits, Unreachable
+from outbound import Limits, Unreachable
 from outbound import client as client_module
 from tests.outbound.conftest import answer
 
@@ -50,10 +50,31 @@ def names(monkeypatch):
 def test_one_internal_answer_refuses_the_name(names, canary, client_for, limits, answers):
     names(answers)
     client = client_for(f"other.example.com:{canary.port}")
-    with pytest.raises(Blocked) as caught:
+    with pytest.raises(Unreachable) as caught:
         client.send_now("GET", f"https://{NAME}/", limits=limits)
     assert NAME in str(caught.value)
     assert not any(address in str(caught.value) for address in answers)
+
+
+def test_names_that_are_internal_absent_closed_or_silent_look_the_same(names, client_for, limits):
+    """EG-09: one text and one kind of failure for twenty names inside, one that nobody has, and a port that is shut."""
+    with socket.socket() as shut:
+        shut.bind(("127.0.0.1", 0))  # never listens, so whoever calls is turned away
+        port = shut.getsockname()[1]
+        seen, took = set(), []
+        outside = client_for(f"{NAME}:{port}")
+        for number, address in enumerate([*(f"10.0.0.{host}" for host in range(1, 21)), None, "127.0.0.1"]):
+            names([address] if address else OSError("no such name"))
+            inside = number < 20
+            client = client_for() if inside else outside
+            url = f"https://{NAME}/" if inside else f"https://{NAME}:{port}/"
+            began = time.monotonic()
+            with pytest.raises(Unreachable) as caught:
+                client.send_now("GET", url, limits=limits)
+            took.append(time.monotonic() - began)
+            seen.add((str(caught.value), caught.value.maybe_sent))
+    assert len(seen) == 1
+    assert max(took) - min(took) < 0.2
 
 
 def test_a_name_is_asked_for_once_and_the_answer_is_what_is_connected_to(names, serve, canary, client_for, limits):
@@ -70,7 +91,7 @@ def test_every_new_connection_checks_the_name_anew(names, client_for, limits):
     asked = names(["1.1.1.1", "10.0.0.1"], ["10.0.0.1"])
     client = client_for()
     for _ in range(2):
-        with pytest.raises(Blocked):
+        with pytest.raises(Unreachable):
             client.send_now("GET", f"https://{NAME}/", limits=limits)
     assert len(asked) == 2
 

@@ -103,7 +103,7 @@ def test_secrets_swapped_between_two_rows_and_those_without_a_key_are_found(sett
     assert len(keys.check(resources).damaged) == 2
     with ring(settings, NEW) as without_the_old:
         reasons = {damage.reason for damage in keys.check(without_the_old).damaged}
-        assert reasons == {"a stored secret needs the key 'k1', which is not in the key ring"}
+        assert reasons == {"a stored secret needs the key 'k1', which is not in CARDKEY_ENCRYPTION_KEYS"}
         assert len(keys.rotate(without_the_old).damaged) == 2
 
 

@@ -367,8 +367,8 @@ def test_a_broken_template_names_its_line_and_keeps_the_reply(world, connected, 
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("https://10.0.0.1/x", Problem.BLOCKED),
-        ("https://metadata.internal/x", Problem.BLOCKED),
+        ("https://10.0.0.1/x", Problem.UNREACHABLE),
+        ("https://metadata.internal/x", Problem.UNREACHABLE),
         ("http://api.example/x", Problem.BAD_REQUEST),
         ("https://api.example:8443/x", Problem.BAD_REQUEST),
         ("https://api.example/{{nobody}}", Problem.BAD_REQUEST),
