@@ -15,24 +15,44 @@ FOLDER = Path(__file__).resolve().parent.parent / "migrations"
 
 
 def upgrade(engine: Engine) -> None:
-    """Run every migration the database has not had yet."""
+    """Run every migration the database has not had yet; nothing where newer code has been at it."""
     config = _config()
+    if _is_ahead(_current(engine)):
+        return
     with engine.connect() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
 def pending(engine: Engine) -> bool:
-    """Whether migrations are missing."""
+    """Whether migrations are missing.
+
+    None are where newer code has migrated already: what it adds, this code works without, so that old and new
+    processes can run side by side while a new version is put in place.
+    """
+    current = _current(engine)
+    return current != _head() and not _is_ahead(current)
+
+
+def _current(engine: Engine) -> str | None:
     with engine.connect() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-    return current != _head()
+        return MigrationContext.configure(connection).get_current_revision()
 
 
 @cache
 def _head() -> str | None:
     """The newest migration this code has; read once, since the code of a process does not change."""
     return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
+def _is_ahead(current: str | None) -> bool:
+    """Whether the database is at a migration this code does not have."""
+    return current is not None and current not in _known()
 
 
 def draft(engine: Engine, message: str) -> None:
