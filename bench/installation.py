@@ -47,6 +47,8 @@ class Process:
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         """Start nothing yet."""
         self.name, self.command, self.environment, self.log = name, command, environment, log
+        self.root = ROOT
+        """Where its code is."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -65,7 +67,7 @@ class Process:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), *self.command],
-                cwd=ROOT,
+                cwd=self.root,
                 env=dict(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -317,7 +319,8 @@ class Installation:
         for process in reversed(self._processes):
             process.end()
         self.redis.end()
-        self.database.close()
+        with ONE_AT_A_TIME:
+            self.database.close()
         if self._mounted:
             subprocess.run(["umount", "--lazy", str(self.folder)], check=False)  # noqa: S607  # wherever the system has it
         shutil.rmtree(self.folder, ignore_errors=True)

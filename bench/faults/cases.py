@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlmodel import col
 
-from bench.faults.ledger import Mode
+from bench.faults.ledger import COPIES, Mode
 from bench.faults.outages import dead_processes
 from bench.faults.rows import Outcome
 from bench.faults.stage import ENDED, Item, Seen, Stage
@@ -25,7 +26,7 @@ MOST_SECONDS = 25.0
 SILENCE_SECONDS = 2.0
 """How long a connection that was given up is watched for further requests."""
 FIRST_HOST = 2
-"""Cases are at 127.0.0.2 and onward."""
+"""Cases are at 127.0.0.2 and onward, and so is each copy of a case."""
 
 
 class Expect(Enum):
@@ -53,8 +54,10 @@ class Case:
     """Between which seconds from now the next try is planned, where that is too long to wait for."""
     kind: FailureClass | None = None
     """How the failure is to be sorted."""
-    endpoint: str = ""
-    """Token endpoint, where it is not the provider's."""
+    endpoints: Sequence[str] = ()
+    """The token endpoint of each copy, where it is not the provider's."""
+    apart: bool = False
+    """Whether each connection has a host of its own, so that its failures alone count and no breaker opens."""
     scope: str | None = None
     """As it has to be stored."""
     longest: float | None = None
@@ -67,11 +70,12 @@ def reply(body: str | bytes = b"", status: int = 200, *, acts: bool = False, **m
     return {"body": base64.b64encode(data).decode(), "status": status, "acts": acts, **more}
 
 
-def play(stage: Stage, cases: Sequence[Case]) -> Iterator[Outcome]:
-    """All cases at once, once."""
-    items = _items(stage, cases)
+def play(stage: Stage, cases: Sequence[Case], copies: int = COPIES) -> Iterator[Outcome]:
+    """All cases at once, to so many connections of each mode."""
+    items = prepare(stage, cases, copies)
     everybody = [item for mine in items.values() for item in mine]
     stage.renew([item.number for item in everybody])
+    stage.forget_hosts()
     stage.provider.ask("forget_uses")
     for case in cases:
         stage.provider.ask("script", numbers=[item.number for item in items[case.name]], replies=list(case.replies))
@@ -90,15 +94,20 @@ def play(stage: Stage, cases: Sequence[Case]) -> Iterator[Outcome]:
     stage.provider.ask("script", numbers=[item.number for item in everybody], replies=[])
 
 
-def _items(stage: Stage, cases: Sequence[Case]) -> dict[str, list[Item]]:
+def prepare(stage: Stage, cases: Sequence[Case], copies: int = COPIES) -> dict[str, list[Item]]:
     """The connections of each case, made when it is played for the first time."""
-    found: dict[str, list[Item]] = defaultdict(list)
-    known = {(item.case, item.mode): item for item in stage.items}
-    for place, case in enumerate(cases):
-        endpoint = case.endpoint or f"http://127.0.0.{FIRST_HOST + place}:{stage.provider.port}/token"
-        for mode in case.modes:
-            item = known.get((case.name, mode))
-            found[case.name].append(item or stage.add(mode, 1, case=case.name, token_endpoint=endpoint)[0])
+    found: dict[str, list[Item]] = {
+        case.name: [item for item in stage.items if item.case == case.name] for case in cases
+    }
+    hosts = (f"http://127.0.0.{number}:{stage.provider.port}/token" for number in itertools.count(FIRST_HOST))
+    for case in cases:
+        if found[case.name]:
+            continue
+        for copy in range(copies):
+            endpoint = case.endpoints[copy] if case.endpoints else next(hosts)
+            for place, mode in enumerate(case.modes):
+                endpoint = next(hosts) if case.apart and place else endpoint
+                found[case.name] += stage.add(mode, 1, case=case.name, token_endpoint=endpoint)
     return found
 
 

@@ -32,7 +32,9 @@ from services.operating import keys
 from workers import queue
 
 WORKERS, CALLERS, CALLER_PROCESSES = 8, 8, 2
-AT_ONCE = 25
+AT_ONCE = 50
+ROUNDS = 20
+"""Times the above: everybody meets at a token a thousand times."""
 CALLBACKS = 20
 
 
@@ -79,6 +81,7 @@ class Callers:
     "8 workers, 8 previews and a press of Refresh now, all at the moment a token runs out",
     "one request for each token, everybody served",
     options={"mix": {Mode.STRICT: AT_ONCE}, "workers": WORKERS, "portal": True},
+    rounds=ROUNDS,
 )
 def everybody_at_once(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """A strict provider, which ends the grant at the first token sent twice."""
@@ -96,6 +99,7 @@ def everybody_at_once(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcom
                 got = callers.ask(stage.items, CALLERS)
                 status = pressed.result().status
             unfinished = stage.wait_done(before, stage.patience)
+            stage.wait_until_still(stage.patience)
             yield _served(stage, got, unfinished, status)
     finally:
         callers.close()
@@ -145,7 +149,7 @@ def press_authorize(browser: Browser, item: Item) -> str:
     "Twenty callbacks at once; a callback while a refresh runs; Authorize over a living grant",
     "one token request, the newest consent wins",
     options={"mix": {Mode.STRICT: 9}, "portal": True},
-    rounds=12,
+    rounds=60,
 )
 def callbacks(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """The harness plays the person and the provider's page; a code that comes twice ends the grant."""
@@ -185,7 +189,7 @@ def _consented(stage: Stage, item: Item, case: str, statuses: set[int]) -> Outco
     "A connection is deleted, or edited, or the key is exchanged, while its refresh is under way",
     "the deletion stays, the edit and the new token are both kept, everything opens with the new key alone",
     options={"mix": dict.fromkeys(Mode, 8), "portal": True},
-    rounds=12,
+    rounds=21,
 )
 def changed_meanwhile(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """Replies are held while somebody acts."""

@@ -36,9 +36,9 @@ class Pair:
 
 
 class Edges:
-    """The addresses, and the authority the product is to trust."""
+    """The addresses, so many of each kind, and the authority the product is to trust."""
 
-    def __init__(self, folder: Path, provider: Remote) -> None:
+    def __init__(self, folder: Path, provider: Remote, count: int) -> None:
         """Listen where somebody has to."""
         authority = certificate("Fault harness CA", None)
         self.trusted = authority.write(folder / "ca.pem")
@@ -50,32 +50,38 @@ class Edges:
             "unknown authority": certificate("localhost", stranger),
         }
         self.tls = {
-            name: int(provider.ask("listen", certificate=str(pair.write(folder / f"{name}.pem"))))
+            name: [
+                int(provider.ask("listen", certificate=str(pair.write(folder / f"{name}.pem")))) for _ in range(count)
+            ]
             for name, pair in pairs.items()
         }
-        self.refused = free_port()
-        self._deaf = socket.socket()
-        self._deaf.bind(("127.0.0.1", 0))
-        self._deaf.listen(0)
-        self.deaf = int(self._deaf.getsockname()[1])
-        # The queue of connections is full from here on: whoever knocks now hears nothing at all.
-        self._knocks = [self._knock() for _ in range(4)]
+        self.refused = [free_port() for _ in range(count)]
+        self._lines: list[socket.socket] = []
+        self.deaf = [self._deaf() for _ in range(count)]
 
     @property
     def allowed(self) -> list[str]:
         """What the operator has to allow for it."""
-        return [f"localhost:{port}" for port in (*self.tls.values(), self.refused)] + [f"127.0.0.1:{self.deaf}"]
+        named = [port for ports in (*self.tls.values(), self.refused) for port in ports]
+        return [f"localhost:{port}" for port in named] + [f"127.0.0.1:{port}" for port in self.deaf]
 
     def close(self) -> None:
         """Stop listening."""
-        for line in (*self._knocks, self._deaf):
+        for line in self._lines:
             line.close()
 
-    def _knock(self) -> socket.socket:
-        line = socket.socket()
-        line.setblocking(False)
-        line.connect_ex(("127.0.0.1", self.deaf))
-        return line
+    def _deaf(self) -> int:
+        """A port whose queue of connections is full: whoever knocks from now on hears nothing at all."""
+        ear = socket.socket()
+        ear.bind(("127.0.0.1", 0))
+        ear.listen(0)
+        self._lines.append(ear)
+        for _ in range(4):
+            line = socket.socket()
+            line.setblocking(False)
+            line.connect_ex(ear.getsockname())
+            self._lines.append(line)
+        return int(ear.getsockname()[1])
 
 
 def certificate(name: str, issuer: Pair | None, days: int = 1) -> Pair:

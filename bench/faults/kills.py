@@ -18,6 +18,8 @@ from bench.installation import Process
 GATHER_SECONDS = 2.5
 """How long requests may take to gather at a phase: well below their deadline."""
 QUIET_SECONDS = 2.0
+AT_RISK = {Mode.GRACE: 90, Mode.STRICT: 30, Mode.REJECT: 20, Mode.STATIC: 90, Mode.SOMETIMES: 20}
+"""Twenty kills put more than a thousand grants at risk in each mode that forgives."""
 DELAYS = (0.0, 0.001, 0.002, 0.005, 0.010, 0.020, 0.050)
 """P4: seconds between the first reply and the kill."""
 
@@ -141,7 +143,8 @@ def play(stage: Stage, kill: Kill) -> Iterator[Outcome]:
     "F1",
     "SIGKILL before the provider acts (P0, P1)",
     "old token intact, retaken in time, nothing lost in any mode",
-    rounds=10,
+    rounds=20,
+    options={"mix": AT_RISK},
 )
 def before_the_request(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """P0 at a random moment from when tokens are due, P1 with all requests received and none acted on."""
@@ -154,9 +157,9 @@ def before_the_request(stage: Stage, rounds: int, _full: bool) -> Iterator[Outco
     "F2",
     "SIGKILL after the provider replaced tokens, before they are stored (P2 to P5)",
     "forgiving providers: nothing lost; others: lost only inside the window, and all of those flagged in time",
-    rounds=16,
+    rounds=20,
     quick=4,
-    options={"mix": {Mode.GRACE: 120, Mode.STRICT: 40, Mode.REJECT: 20, Mode.STATIC: 10, Mode.SOMETIMES: 10}},
+    options={"mix": AT_RISK},
 )
 def before_the_commit(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """P2 and P3 with everything held there, P4 with all replies on their way, P5 at a random moment."""
@@ -171,7 +174,7 @@ def before_the_commit(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcom
         yield from play(stage, kill)
 
 
-@row("F3", "SIGKILL after the commit", "the new token is used, the journal is closed, nothing lost", rounds=10)
+@row("F3", "SIGKILL after the commit", "the new token is used, the journal is closed, nothing lost", rounds=20)
 def after_the_commit(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """All refreshes are stored, the workers die, and the next refresh uses what was stored."""
     for _ in range(rounds):
@@ -193,7 +196,7 @@ def after_the_commit(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome
     "F4",
     "Only one of two workers is killed, or the scheduler",
     "fencing: no token sent twice by the living, no older token over a newer",
-    rounds=10,
+    rounds=20,
 )
 def one_of_several(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """A worker here is one process: what can be left half-alive is one of several workers, or the scheduler."""
@@ -211,7 +214,7 @@ def one_of_several(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     "F5",
     "SIGSTOP past the lease, then SIGCONT",
     "the late commit is refused or identical; nothing lost where the provider forgives",
-    rounds=10,
+    rounds=20,
     options={"mix": dict.fromkeys(Mode, 20)},
 )
 def stopped_past_the_lease(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:

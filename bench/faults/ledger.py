@@ -10,8 +10,10 @@ from enum import StrEnum
 from typing import Any
 
 CLIENT_SECRET = "a secret of the fault harness"
-HOSTS = 20
+HOSTS = 120
 """Loopback addresses the provider listens on, each a host of its own to the product."""
+COPIES = 5
+"""Hosts of each case of a reply; times four modes, each case is played to twenty connections at once."""
 GRACE_SECONDS = 30.0
 """For how long a replaced token goes on working in `GRACE`."""
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import random
 import signal
 import subprocess
+import tarfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import update
@@ -18,7 +21,7 @@ from sqlmodel import col
 from bench.faults.cases import reply
 from bench.faults.ledger import Mode
 from bench.faults.outages import dead_processes
-from bench.faults.portal import Watcher, person
+from bench.faults.portal import Browser, Watcher, person
 from bench.faults.rows import Outcome, row
 from bench.faults.stage import DEADLINE, Item, Seen, Stage
 from bench.installation import FLASK, ROOT, NotPermitted, Process
@@ -53,42 +56,53 @@ def faketime() -> Path:
     "The clock jumps by 5 minutes, an hour, a day; worker and scheduler are two minutes apart",
     "at most one refresh more for each jump, nothing lost, no storm",
     options={"mix": dict.fromkeys(Mode, 10)},
-    rounds=10,
+    rounds=24,
     quick=6,
 )
 def clocks(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
-    """All processes of the product but the database get another clock, there and back, without a restart."""
-    library = faketime()
-    shifts = [_with_a_clock(stage, process, library) for process in (stage.scheduler, *stage.workers)]
+    """Scheduler and workers get another clock, there and back, without a restart: each jump may cost one refresh."""
+    clocks = _Clocks(stage, faketime())
     stage.wait_until_up()
     for place in range(rounds):
         case = place % (len(JUMPS) + 1)
-        name = "two minutes apart" if case == len(JUMPS) else f"{JUMPS[case]:+d} s"
+        skewed = case == len(JUMPS)
+        name = "two minutes apart" if skewed else f"{JUMPS[case]:+d} s"
         before, since = _fresh(stage), time.time()
-        for number, shift in enumerate(shifts):
-            seconds = (SKEW if number else 0) if case == len(JUMPS) else JUMPS[case]
-            shift.write_text(f"{seconds:+d}\n")
-        time.sleep(4.0)
-        for shift in shifts:
-            shift.write_text("+0\n")
-        time.sleep(4.0)
+        for scheduler, workers in ((0, SKEW), (0, 0)) if skewed else ((JUMPS[case], JUMPS[case]), (0, 0)):
+            clocks.set(scheduler, workers)
+            time.sleep(4.0)
         yield _calm(stage, name, before, since)
 
 
-def _with_a_clock(stage: Stage, process: Process, library: Path) -> Path:
-    """Start a process again so that a file of ours tells it how far its clock is off."""
-    shift = stage.installation.folder / f"clock-{process.pid}"
-    shift.write_text("+0\n")
-    process.end()
-    process.environment = {
-        **process.environment,
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(shift),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    process.start()
-    return shift
+class _Clocks:
+    """How far the clock of each process is off; all of them change at the same moment."""
+
+    def __init__(self, stage: Stage, library: Path) -> None:
+        """Start scheduler and workers again so that files of ours tell them what time it is."""
+        self._folder = stage.installation.folder
+        self._everybody = (stage.scheduler, *stage.workers)
+        self._count = 0
+        self.set(0, 0)
+        for number, process in enumerate(self._everybody):
+            process.end()
+            process.environment = {
+                **process.environment,
+                "LD_PRELOAD": str(library),
+                "FAKETIME_TIMESTAMP_FILE": str(self._folder / "clocks" / str(number)),
+                "FAKETIME_NO_CACHE": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            }
+            process.start()
+
+    def set(self, scheduler: int, workers: int) -> None:
+        """So many seconds each. A link is exchanged: nobody ever reads half a file, or is earlier than the others."""
+        self._count += 1
+        folder, link = self._folder / f"clocks-{self._count}", self._folder / "next-clocks"
+        folder.mkdir()
+        for number in range(len(self._everybody)):
+            (folder / str(number)).write_text(f"{workers if number else scheduler:+d}\n")
+        link.symlink_to(folder.name)
+        link.replace(self._folder / "clocks")
 
 
 def _fresh(stage: Stage) -> dict[int, Seen]:
@@ -101,15 +115,20 @@ def _fresh(stage: Stage) -> dict[int, Seen]:
 
 
 def _calm(stage: Stage, name: str, before: dict[int, Seen], since: float) -> Outcome:
+    stage.wait_until_still(stage.patience)
     record = stage.provider.record(stage.numbers)
     most = max(entry["hits"] for entry in record.values())
+    # In the one mode, a refresh token is replaced at every second use only.
+    rotating = [item.number for item in stage.items if item.mode is not Mode.SOMETIMES]
+    uses = max(record[number]["most_uses"] for number in rotating)
     # By the true clock again: whatever the jump has done to the plan, a press of Refresh now has to work.
     again = stage.look()
-    stage.make_due(lease_owner=None, lease_until=None)
+    stage.make_due()
     unfinished = stage.wait_done(again, stage.patience)
     lost = stage.lost(stage.look())
-    notes = [f"{most} refreshes of one token"] if most > 2 else []
-    notes += [f"lost: {len(lost)}"] if lost else []
+    notes = [f"{most} refreshes of one connection"] if most > 2 else []
+    notes += [f"one refresh token was sent {uses} times"] if uses > 1 else []
+    notes += [f"lost: {sorted(set(lost.values()))}"] if lost else []
     notes += [f"not refreshed afterwards: {len(unfinished)}"] if unfinished else []
     notes += dead_processes(stage)
     stage.renew(lost.keys() | unfinished)
@@ -224,53 +243,113 @@ def _herded(stage: Stage, members: Sequence[Item], part: str, dues: dict[int, fl
 
 @row(
     "F36",
-    "Rolling restarts under load, and a migration",
+    "Rolling restarts under load, a migration, old and new code side by side",
     "nothing lost, nothing sent twice, no page fails, each process ends in good order",
     options={"mix": dict.fromkeys(Mode, 20), "portal": True},
     rounds=25,
     quick=4,
 )
 def deployments(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
-    """Workers, scheduler and portal in turn, with slow replies under way; one version of the code only."""
+    """Each part in turn, with slow replies under way; then from one version of the code to the other, and back."""
     browser = person(stage)
     stage.provider.ask("behave", delay=0.3)
+    steps: dict[str, Callable[[], list[str]]] = {
+        "worker": lambda: _restart(stage.workers[0]),
+        "scheduler": lambda: _restart(stage.scheduler),
+        "portal": lambda: _reload(stage),
+        "migration": lambda: _migrate(stage),
+    }
     for place in range(rounds):
-        names = ("worker", "worker", "scheduler", "portal", "migration")
-        part = names[place % len(names)]
-        stage.provider.ask("forget_uses")
-        before, since = stage.look(), time.time()
-        with Watcher(browser, "/connections", "/operations", pause=0.05) as watcher:
-            stage.make_due()
-            stage.provider.wait_for_hits(1, 3.0)
-            problems = _restart(stage, place % len(names))
-            unfinished = stage.wait_done(before, stage.patience)
-        lost, record = stage.lost(stage.look()), stage.provider.record(stage.numbers)
-        twice = sum(entry["hits"] > 1 for entry in record.values())
-        problems += [f"pages failed: {dict(watcher.statuses)}"] if watcher.bad else []
-        problems += [f"sent twice: {twice}"] if twice else []
-        problems += [f"lost: {len(lost)}"] if lost else []
-        problems += [f"not refreshed: {len(unfinished)}"] if unfinished else []
-        stage.renew(lost.keys() | unfinished)
-        waits = [closed - since for closed in stage.closed_since(since).values()]
-        yield Outcome(part, not problems, len(before), len(lost), waits, "; ".join(problems))
+        part = list(steps)[place % len(steps)]
+        yield _under_load(stage, browser, part, steps[part])
+    old = earlier_code(stage.installation.folder)
+    for process in (*stage.workers, stage.scheduler):
+        _restart(process, old)
+    for place in range(rounds):
+        # One after another becomes new, then one after another old again: one of four is always unlike the others.
+        root = old if place // 4 % 2 else ROOT
+        if place % 4 == 3:
+            _exchange_portal(stage, root)
+            yield _under_load(stage, browser, "old and new code", list)
+        else:
+            process = (*stage.workers, stage.scheduler)[place % 4]
+            yield _under_load(stage, browser, "old and new code", partial(_restart, process, root))
 
 
-def _restart(stage: Stage, which: int) -> list[str]:
-    if which == 3:
-        assert stage.portal is not None
-        os.kill(stage.portal.pid, signal.SIGHUP)
-        return []
-    if which == 4:
-        done = subprocess.run(
-            [*FLASK, "db", "upgrade"], cwd=ROOT, env=stage.installation.environment(), capture_output=True, check=False
-        )
-        return [] if done.returncode == 0 else ["the migration failed"]
-    process = (*stage.workers, stage.scheduler)[which]
+def _under_load(stage: Stage, browser: Browser, part: str, act: Callable[[], list[str]]) -> Outcome:
+    """Everything is due, somebody looks at pages, and something is restarted."""
+    stage.provider.ask("forget_uses")
+    before, since = stage.look(), time.time()
+    with Watcher(browser, "/connections", "/operations", pause=0.05) as watcher:
+        stage.make_due()
+        stage.provider.wait_for_hits(1, 3.0)
+        problems = act()
+        unfinished = stage.wait_done(before, stage.patience)
+    lost, record = stage.lost(stage.look()), stage.provider.record(stage.numbers)
+    twice = sum(entry["hits"] > 1 for entry in record.values())
+    problems += [f"pages failed: {dict(watcher.statuses)}"] if watcher.bad else []
+    problems += [f"sent twice: {twice}"] if twice else []
+    problems += [f"lost: {len(lost)}"] if lost else []
+    problems += [f"not refreshed: {len(unfinished)}"] if unfinished else []
+    stage.renew(lost.keys() | unfinished)
+    waits = [closed - since for closed in stage.closed_since(since).values()]
+    return Outcome(part, not problems, len(before), len(lost), waits, "; ".join(problems))
+
+
+def _restart(process: Process, root: Path = ROOT) -> list[str]:
+    """End it in good order, and start it with the code at `root`."""
     os.kill(process.pid, signal.SIGTERM)
     try:
         status = process.wait(DEADLINE + 10.0)
     except subprocess.TimeoutExpired:
         process.kill()
         status = -9
+    process.root = root
     process.start()
     return [] if status == 0 else [f"the {process.name} ended with {status}"]
+
+
+def _reload(stage: Stage) -> list[str]:
+    assert stage.portal is not None
+    os.kill(stage.portal.pid, signal.SIGHUP)
+    return []
+
+
+def _exchange_portal(stage: Stage, root: Path) -> None:
+    """While nobody looks: there is one address, so that the old one has to be gone before the new one listens."""
+    assert stage.portal is not None
+    stage.portal.end()
+    stage.portal.root = root
+    stage.portal.start()
+    stage.wait_until_served()
+
+
+def _migrate(stage: Stage) -> list[str]:
+    done = subprocess.run(
+        [*FLASK, "db", "upgrade"], cwd=ROOT, env=stage.installation.environment(), capture_output=True, check=False
+    )
+    return [] if done.returncode == 0 else ["the migration failed"]
+
+
+def earlier_code(folder: Path) -> Path:
+    """The code as it was before the newest migration came, below `folder`. Raises NotPermitted."""
+    newest = max((ROOT / "migrations" / "versions").glob("0*.py")).relative_to(ROOT)
+    git = ["git", "-C", str(ROOT)]
+    found = _said([*git, "log", "--diff-filter=A", "--format=%H", "--", str(newest)]).decode().split()
+    if not found:
+        raise NotPermitted(f"the code before {newest.name} is not at hand: this is no clone of the repository")
+    root = folder / "earlier"
+    root.mkdir()
+    packed = _said([*git, "archive", "--format=tar", f"{found[-1]}^"])
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(root, filter="data")
+    return root
+
+
+def _said(command: Sequence[str]) -> bytes:
+    """What a command prints. Raises NotPermitted when it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as problem:
+        raise NotPermitted(f"the earlier code cannot be had from the repository: {problem}") from None
+    return done.stdout

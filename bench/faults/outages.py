@@ -72,7 +72,7 @@ def expired(stage: Stage) -> int:
     "Redis is away for long",
     "the portal serves and says so, schedulers refresh from the database, no token runs out",
     options=SERVED,
-    rounds=10,
+    rounds=20,
 )
 def redis_away(stage: Stage, rounds: int, full: bool) -> Iterator[Outcome]:
     """Tokens that live a few seconds only, so that each is due several times while Redis is gone."""
@@ -283,7 +283,7 @@ def locked(stage: Stage) -> Iterator[None]:
     "F11",
     "The database is locked, or ends our transactions",
     "waits and tries again, bounded; never read as a revocation",
-    rounds=10,
+    rounds=20,
 )
 def database_locked(stage: Stage, rounds: int, full: bool) -> Iterator[Outcome]:
     """Locked with replies on their way; locked before the lease; every session of ours ended (PostgreSQL)."""

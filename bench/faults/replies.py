@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from email.utils import formatdate
 from typing import Any
 
-from bench.faults.cases import Case, Expect, play, reply
+from bench.faults.cases import Case, Expect, play, prepare, reply
 from bench.faults.ledger import Mode
 from bench.faults.provider import RECEIVED
 from bench.faults.rows import Outcome, row
@@ -42,22 +42,26 @@ def _error(code: str, status: int = 400) -> dict[str, Any]:
 def throttled(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """The times of the following requests, or the planned time where that is too far away."""
     for _ in range(rounds):
+        prepare(stage, _waits())  # before anything is said of a moment
+        yield from play(stage, _waits())
 
-        def asked(wait: str) -> list[dict[str, Any]]:
-            return [reply("{}", 429, headers={"Retry-After": wait})]
 
-        slow: dict[str, Any] = {"kind": FailureClass.THROTTLED, "due": (HOUR - 60, HOUR * 1.1 + 60)}
-        yield from play(
-            stage,
-            [
-                Case("3 seconds", asked("3"), Expect.RETRIED, wait=(3.0, 8.0)),
-                Case("a date", asked(formatdate(time.time() + 5, usegmt=True)), Expect.RETRIED, wait=(2.0, 9.0)),
-                Case("negative", asked("-5"), Expect.RETRIED, wait=(0.2, 4.0)),
-                Case("1000000000", asked("1000000000"), Expect.RETRIED, **slow),
-                Case("junk", asked("soon"), Expect.RETRIED, wait=(0.2, 4.0)),
-                Case("none", [reply("{}", 429)], Expect.RETRIED, wait=(0.2, 4.0)),
-            ],
-        )
+def _waits() -> list[Case]:
+    """As of now."""
+
+    def asked(wait: str) -> list[dict[str, Any]]:
+        return [reply("{}", 429, headers={"Retry-After": wait})]
+
+    date = formatdate(time.time() + 5, usegmt=True)
+    slow: dict[str, Any] = {"kind": FailureClass.THROTTLED, "due": (HOUR - 60, HOUR * 1.1 + 60)}
+    return [
+        Case("3 seconds", asked("3"), Expect.RETRIED, wait=(3.0, 8.0)),
+        Case("a date", asked(date), Expect.RETRIED, wait=(2.0, 9.0)),
+        Case("negative", asked("-5"), Expect.RETRIED, wait=(0.2, 4.0)),
+        Case("1000000000", asked("1000000000"), Expect.RETRIED, **slow),
+        Case("junk", asked("soon"), Expect.RETRIED, wait=(0.2, 4.0)),
+        Case("none", [reply("{}", 429)], Expect.RETRIED, wait=(0.2, 4.0)),
+    ]
 
 
 @row(
@@ -74,7 +78,7 @@ def server_errors(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     cases += [
         Case("503 with an error", [_error("invalid_grant", 503)], Expect.RETRIED),
         Case("a page with 200", [reply(HTML, 200, headers={"Content-Type": "text/html"})], Expect.RETRIED),
-        Case("five in a row", [reply(HTML, 503)] * 5, Expect.RETRIED),
+        Case("five in a row", [reply(HTML, 503)] * 5, Expect.RETRIED, apart=True),
     ]
     for _ in range(rounds):
         yield from play(stage, cases)
@@ -112,7 +116,7 @@ def malformed(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
 
 
 @row(
-    "F18", "200 with an error, as JSON and form-encoded", "sorted as the error says", options=NOBODY, rounds=2, quick=1
+    "F18", "200 with an error, as JSON and form-encoded", "sorted as the error says", options=NOBODY, rounds=1, quick=1
 )
 def errors_with_200(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """The status lies."""
@@ -129,7 +133,7 @@ def errors_with_200(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]
         )
 
 
-@row("F19", "200 with a form-encoded token", "accepted", options=NOBODY, rounds=5, quick=1)
+@row("F19", "200 with a form-encoded token", "accepted", options=NOBODY, rounds=1, quick=1)
 def form_encoded(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """With and without its Content-Type."""
     body = "access_token={access}&token_type=bearer&expires_in=3600&refresh_token={refresh}"
@@ -185,7 +189,7 @@ def token_types(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
         yield from play(stage, cases)
 
 
-@row("F22", "scope changed, dropped, wider", "stored and shown", options=NOBODY, rounds=2, quick=1)
+@row("F22", "scope changed, dropped, wider", "stored and shown", options=NOBODY, rounds=1, quick=1)
 def scopes(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """What the provider says counts."""
     cases = [
@@ -196,7 +200,7 @@ def scopes(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
         yield from play(stage, cases)
 
 
-@row("F23", "no new refresh token, null, empty, not a string", "the old one is kept", options=NOBODY, rounds=2, quick=1)
+@row("F23", "no new refresh token, null, empty, not a string", "the old one is kept", options=NOBODY, rounds=1, quick=1)
 def no_refresh_token(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """The provider has not replaced it."""
     extra = {
@@ -236,7 +240,7 @@ def rotation(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     "invalid_grant: true, after a race that we lost, while the provider is down",
     "one request, looked at again, then silence",
     options=NOBODY,
-    rounds=2,
+    rounds=1,
     quick=1,
 )
 def invalid_grant(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
@@ -255,7 +259,7 @@ def invalid_grant(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
 
 def _race(stage: Stage) -> Iterator[Outcome]:
     items = [item for item in stage.items if item.case == "race"]
-    items = items or stage.add(Mode.STRICT, 4, case="race", token_endpoint=f"{stage.base}/token")
+    items = items or stage.add(Mode.STRICT, 20, case="race", token_endpoint=f"{stage.base}/token")
     numbers = [item.number for item in items]
     stage.provider.ask("script", numbers=numbers, replies=[_error("invalid_grant")])
     stage.provider.hold(RECEIVED)
@@ -302,7 +306,7 @@ def client_errors(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     "302 and 307 from the token endpoint",
     "not followed: the other address gets nothing",
     options=NOBODY,
-    rounds=3,
+    rounds=1,
     quick=1,
 )
 def redirects(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:

@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlmodel import col
 
 import outbound
 from bench.faults.edges import Edges
-from bench.faults.ledger import CLIENT_SECRET, HOSTS, Mode
+from bench.faults.ledger import CLIENT_SECRET, COPIES, HOSTS, Mode
 from bench.faults.remote import Remote
 from bench.installation import Installation, Process, accepts, wait_for
 from models import (
@@ -25,6 +25,7 @@ from models import (
     ConnectionState,
     Heartbeat,
     Outcome,
+    ProviderHost,
     Refresh,
     Slot,
     Token,
@@ -119,7 +120,7 @@ class Stage:
         self.base = f"http://{address}"
         self.host = address
         hosts = [address, *(f"127.0.0.{number}:{self.provider.port}" for number in range(1, HOSTS + 1))]
-        self.edges = Edges(self.installation.folder, self.provider) if edges else None
+        self.edges = Edges(self.installation.folder, self.provider, COPIES) if edges else None
         if self.edges is not None:
             hosts += self.edges.allowed
             self.installation.variables["SSL_CERT_FILE"] = str(self.edges.trusted)
@@ -265,6 +266,24 @@ class Stage:
             if not waiting or time.monotonic() > until:
                 return waiting
             time.sleep(pause)
+
+    def wait_until_still(self, seconds: float) -> None:
+        """Wait until nothing is leased or due, or so long: a press of Refresh now may come after everything else."""
+        until, moving = time.monotonic() + seconds, True
+        while moving and time.monotonic() < until:
+            time.sleep(0.1)
+            now = utc_now()
+            moving = any(
+                seen.leased
+                or (seen.state not in ENDED and seen.next_refresh_at is not None and seen.next_refresh_at <= now)
+                for seen in self.look().values()
+            )
+
+    def forget_hosts(self) -> None:
+        """Nothing is known of any provider's host, as when they have all been well for long."""
+        with self.installation.resources.database.session(writing=True) as session:
+            session.execute(delete(ProviderHost))
+            session.commit()
 
     def closed_since(self, moment: float) -> dict[int, float]:
         """When each grant's last refresh since `moment` was stored or given up, in seconds of the clock."""
