@@ -5,10 +5,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, ClassVar
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, func, select
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, TimeoutError
 from sqlmodel import Field, Session, SQLModel
 
@@ -29,6 +30,10 @@ SQLite and psycopg call nearly all of it OperationalError: no connection, a full
 deadlock, a transaction that could not be serialized, a server that stops. PostgreSQL's read-only transactions are an
 InternalError; the last is that of our own pool, when every connection is in use.
 """
+
+
+CLOCK = func.clock_timestamp(type_=UtcDateTime)
+"""PostgreSQL's clock, which goes on within a transaction."""
 
 
 class Record(SQLModel):
@@ -90,6 +95,14 @@ def keyring_of(session: Session) -> Keyring:
     keyring = session.info["keyring"]
     assert isinstance(keyring, Keyring)
     return keyring
+
+
+def shared_now(session: Session) -> datetime:
+    """The moment by the one clock of all processes: PostgreSQL's; SQLite's users are on one machine, with its clock."""
+    if session.get_bind().dialect.name != "postgresql":
+        return utc_now()
+    moment: datetime = session.execute(select(CLOCK)).scalar_one()
+    return moment
 
 
 def make_engine(url: str) -> Engine:

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import os
 import re
+import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from sqlalchemy import DateTime, Dialect, String, types
 
 FORMAT = 1
 NONCE_BYTES = 12
+COUNTING = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 E = TypeVar("E", bound=StrEnum)
@@ -34,6 +36,11 @@ E = TypeVar("E", bound=StrEnum)
 def utc_now() -> datetime:
     """The present moment, aware, UTC."""
     return datetime.now(UTC)
+
+
+def steady() -> float:
+    """Seconds by a clock that only counts: nobody sets it, and it goes on while the machine sleeps."""
+    return time.clock_gettime(COUNTING)
 
 
 class UtcDateTime(types.TypeDecorator[datetime]):

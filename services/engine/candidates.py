@@ -59,12 +59,12 @@ class Room:
 
     @classmethod
     def left(
-        cls, session: Session, settings: Settings, standing: Standing, now: datetime, *, reserve: bool = False
+        cls, session: Session, settings: Settings, standing: Standing, taken: datetime, *, reserve: bool = False
     ) -> Room:
-        """Count what is leased."""
+        """Count what is leased; `taken` is the moment by the clock of leases."""
         room = cls(settings, standing, reserve)
         kinds = (col(Token.provider_host), col(Token.rotation), col(Token.reuse), col(Token.interruptions))
-        query = sa.select(*kinds, func.count()).where(col(Token.lease_until) > now).group_by(*kinds)
+        query = sa.select(*kinds, func.count()).where(col(Token.lease_until) > taken).group_by(*kinds)
         for host, rotation, reuse, deaths, count in session.execute(query):
             room.add(host, habits.is_strict(rotation, reuse), deaths, count)
         return room
@@ -114,13 +114,18 @@ class Room:
             yield deaths() <= 1
 
 
-def choose(session: Session, room: Room, now: datetime, limit: int, floors: Floors | None) -> list[uuid.UUID]:
-    """Ids of up to `limit` due tokens that there is room for, in order of priority and due time."""
+def choose(
+    session: Session, room: Room, now: datetime, taken: datetime, limit: int, floors: Floors | None
+) -> list[uuid.UUID]:
+    """Ids of up to `limit` due tokens that there is room for, in order of priority and due time.
+
+    `now` tells what is due, `taken` is the moment by the clock of leases.
+    """
     below = floors.of(session, now) if floors is not None else {}
     chosen: dict[uuid.UUID, None] = {}
     window = limit
     for _ in range(ROUNDS):
-        seen = _look(session, now, list(room.open()), window, below)
+        seen = _look(session, now, taken, list(room.open()), window, below)
         _take(chosen, sorted(seen, key=lambda row: (row.priority, row.next_refresh_at)), room, limit)
         if len(chosen) == limit or len(seen) < window:
             break
@@ -128,15 +133,15 @@ def choose(session: Session, room: Room, now: datetime, limit: int, floors: Floo
     return list(chosen)
 
 
-def oldest(session: Session, now: datetime, floors: Floors | None) -> datetime | None:
+def oldest(session: Session, now: datetime, taken: datetime, floors: Floors | None) -> datetime | None:
     """Since when the longest waiting token has been due; None when nothing is that is not leased."""
-    found = _look(session, now, (), 1, floors.of(session, now) if floors is not None else {})
+    found = _look(session, now, taken, (), 1, floors.of(session, now) if floors is not None else {})
     return min((row.next_refresh_at for row in found), default=None)
 
 
-def free(now: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
-    """Not leased, or by somebody who died."""
-    return or_(col(Token.lease_until).is_(None), col(Token.lease_until) <= now)
+def free(taken: datetime | BindParameter[datetime]) -> ColumnElement[bool]:
+    """Not leased, or by somebody who died; `taken` is the moment by the clock of leases."""
+    return or_(col(Token.lease_until).is_(None), col(Token.lease_until) <= taken)
 
 
 def deaths() -> ColumnElement[int]:
@@ -154,13 +159,15 @@ def _take(chosen: dict[uuid.UUID, None], seen: Sequence[Row[Any]], room: Room, l
 
 def _due(conditions: Sequence[ColumnElement[bool]], *, bounded: bool) -> CompoundSelect[Any]:
     """What has been due longest, `limit` of each priority: one stretch of the index for each."""
-    now = bindparam("now", type_=UtcDateTime)
+    now, taken = bindparam("now", type_=UtcDateTime), bindparam("taken", type_=UtcDateTime)
     columns: list[Any] = [Token.id, Token.priority, Token.next_refresh_at]
     columns += [Token.provider_host, Token.rotation, Token.reuse, deaths().label("deaths")]
     parts = []
     for priority in Priority:
         query = sa.select(*columns)
-        query = query.where(col(Token.priority) == priority, col(Token.next_refresh_at) <= now, free(now), *conditions)
+        query = query.where(
+            col(Token.priority) == priority, col(Token.next_refresh_at) <= now, free(taken), *conditions
+        )
         if bounded:
             query = query.where(col(Token.next_refresh_at) >= bindparam(f"floor{priority.value}", type_=UtcDateTime))
         parts.append(query.order_by(col(Token.next_refresh_at)).limit(bindparam("limit", type_=Integer)).subquery())
@@ -174,6 +181,7 @@ _due_anywhere = lru_cache(maxsize=2)(partial(_due, ()))
 def _look(
     session: Session,
     now: datetime,
+    taken: datetime,
     conditions: Sequence[ColumnElement[bool]],
     limit: int,
     floors: dict[Priority, datetime],
@@ -181,7 +189,7 @@ def _look(
     bounded = bool(floors)
     query = _due(conditions, bounded=bounded) if conditions else _due_anywhere(bounded=bounded)
     bounds = {f"floor{priority.value}": moment for priority, moment in floors.items()}
-    return session.execute(query, {"now": now, "limit": limit, **bounds}).all()
+    return session.execute(query, {"now": now, "taken": taken, "limit": limit, **bounds}).all()
 
 
 def _is_strict() -> ColumnElement[bool]:

@@ -72,6 +72,9 @@ class Claim:
     """Of the connection's settings, as the request was made with them."""
     owner: str
     lease_until: datetime
+    """By the clock of the database."""
+    lease_ends: float
+    """The same or a little sooner, by `models.types.steady` of this process."""
     trigger: Trigger
     requested_by: uuid.UUID | None
     registration: Registration
@@ -107,12 +110,17 @@ class Lease:
 
     owner: str
     now: datetime
+    """By our own clock, as it is for what is due and for the journal."""
+    taken: datetime
+    """By the clock that all leases are measured by."""
     until: datetime
+    ends: float
+    """By `steady`, from a moment before it was taken."""
 
 
 def open_due(session: Session, settings: Settings, ids: Sequence[uuid.UUID], lease: Lease) -> list[Claim]:
     """Lease those tokens of `ids` that are still free, and open their journal rows. Does not commit."""
-    found = _read(session, ids, lease.now)
+    found = _read(session, ids, lease)
     secrets = _secrets(session, [row.connection_id for row in found])
     wanted, journal_ids = _Wanted(session), _new_ids(len(found))
     opened: list[tuple[Claim, dict[str, Any]]] = []
@@ -173,6 +181,7 @@ def open_one(
         version=connection.version,
         owner=lease.owner,
         lease_until=lease.until,
+        lease_ends=lease.ends,
         trigger=trigger,
         requested_by=requested_by,
         registration=registration,
@@ -230,7 +239,7 @@ class _Secret:
         return None if self.value_sealed is None else keyring.decrypt(self.value_sealed, place)
 
 
-def _read(session: Session, ids: Sequence[uuid.UUID], now: datetime) -> Sequence[Row[Any]]:
+def _read(session: Session, ids: Sequence[uuid.UUID], lease: Lease) -> Sequence[Row[Any]]:
     """The tokens with their connections, each locked until the commit; one that somebody else has is left out."""
     table = Connection.metadata.tables["connections"]
     columns: list[Any] = [
@@ -255,7 +264,7 @@ def _read(session: Session, ids: Sequence[uuid.UUID], now: datetime) -> Sequence
     query = (
         sa.select(*columns)
         .join(table, table.c.id == Token.connection_id)
-        .where(col(Token.id).in_(ids), candidates.free(now), col(Token.next_refresh_at) <= now)
+        .where(col(Token.id).in_(ids), candidates.free(lease.taken), col(Token.next_refresh_at) <= lease.now)
         .with_for_update(of=Token, skip_locked=True)
     )
     place = {row_id: number for number, row_id in enumerate(ids)}
@@ -301,6 +310,7 @@ def _plain(
         version=row.version,
         owner=lease.owner,
         lease_until=lease.until,
+        lease_ends=lease.ends,
         trigger=trigger,
         requested_by=row.requested_by if trigger is Trigger.MANUAL else None,
         registration=client_secrets.with_secrets(connection, live),
@@ -401,6 +411,6 @@ def _close_interrupted(session: Session, connection_ids: Sequence[uuid.UUID], no
     session.execute(statement)
 
 
-def lease_for(settings: Settings, owner: str, now: datetime) -> Lease:
-    """A lease that begins now."""
-    return Lease(owner, now, now + timedelta(seconds=settings.lease))
+def lease_for(settings: Settings, owner: str, now: datetime, taken: datetime, began: float) -> Lease:
+    """A lease that begins now: `taken` by the clock of leases, not before `began` by the one that only counts."""
+    return Lease(owner, now, taken, taken + timedelta(seconds=settings.lease), began + settings.lease)

@@ -14,6 +14,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from config import Settings
 from models import Heartbeat, ProviderHost, Token, UserSession
+from models.database import shared_now
 from models.types import utc_now
 from oauth.lifetime import LONGEST_RETRY_AFTER
 
@@ -49,17 +50,19 @@ def mend(session: Session, settings: Settings, now: datetime) -> int:
     """Put right what lies too far ahead; commits, and returns how many rows that were.
 
     A token that came in the future has an unknown age: it is renewed now, which costs one refresh. A lease is
-    not ended but lasts no longer than any, since whoever holds it may still be sending.
+    not ended but lasts no longer than any, since whoever holds it may still be sending; it is measured by the clock
+    of the database, which need not be the one that was set back.
     """
     ahead = timedelta(seconds=SKEW)
     retry = timedelta(seconds=max(settings.retry_longest, LONGEST_RETRY_AFTER) * 1.1)
     lease, breaker = timedelta(seconds=settings.lease), timedelta(seconds=settings.breaker_longest)
+    leases_now = shared_now(session)
     due, held_until = col(Token.next_refresh_at), col(Token.lease_until)
     came, opens = col(Token.received_at), col(ProviderHost.open_until)
     pressed, ends = col(Token.requested_at), col(Token.expires_at)
     no_plan = (col(Token.failures) > 0) | col(Token.held) | (due > ends)  # of themselves they are due before they end
     found = [
-        _set(session, Token, held_until > now + lease + ahead, lease_until=now + lease),
+        _set(session, Token, held_until > leases_now + lease + ahead, lease_until=leases_now + lease),
         _set(session, Token, (came > now + ahead) & (due > now), received_at=now, next_refresh_at=now),
         _set(session, Token, no_plan & (due > now + retry + ahead), next_refresh_at=now),
         _set(session, Token, pressed > now + ahead, requested_at=now),

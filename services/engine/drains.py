@@ -9,10 +9,9 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
-from datetime import timedelta
 
 from models import Trigger
-from models.types import utc_now
+from models.types import steady
 from oauth.grants import GRANTS
 from oauth.session import TokenClient
 from oauth.vocabulary import FailureClass, OAuthFailure
@@ -28,7 +27,7 @@ SHARE = 8
 
 async def send(resources: Resources, claim: Claim) -> Result:
     """The one request of a refresh; none where the process stood still for so long that the lease would not last."""
-    if utc_now() + timedelta(seconds=resources.token_limits.deadline) > claim.lease_until:
+    if steady() + resources.token_limits.deadline > claim.lease_ends:
         return claim, OAuthFailure("refresh", FailureClass.UNKNOWN, STOOD_STILL, code=settle.NOT_SENT)
     params = GRANTS[claim.registration.grant_type].renewal_params(claim.registration, claim.refresh_token)
     step = "token request" if claim.trigger is Trigger.AUTHORIZE else "refresh"

@@ -1,4 +1,8 @@
-"""Taking the lease of a refresh: who may send, recorded in the database before anything is sent."""
+"""Taking the lease of a refresh: who may send, recorded in the database before anything is sent.
+
+How long leases last is measured by one clock, the database's where it has one: those of two hosts may differ by more
+than a lease. What is due is told by our own, which is the one that due times were reckoned by.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,14 @@ from dataclasses import replace
 from datetime import datetime
 from functools import cache
 
+import sqlalchemy as sa
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from config import Settings
 from models import ConnectionState, Slot, Token, Trigger
-from models.types import utc_now
+from models.database import CLOCK, shared_now
+from models.types import steady, utc_now
 from oauth.vocabulary import OAuthFailure
 from services.engine import candidates, claims, eligibility, hosts
 from services.engine.candidates import Room
@@ -43,15 +49,16 @@ def claim_due(session: Session, settings: Settings, limit: int, floors: Floors |
     No host gets more requests than it has room for, counting what other processes hold. A row that cannot be
     decrypted is marked and left out; the others are claimed.
     """
-    _let_no_other_claim(session)
-    now = utc_now()
+    began = steady()
+    taken, now = _let_no_other_claim(session), utc_now()
     standing = hosts.tend(session, settings, now)
     found: list[Claim] = []
     if not standing.paused:
-        room = Room.left(session, settings, standing, now, reserve=True)
-        ids = candidates.choose(session, room, now, limit, floors)
+        room = Room.left(session, settings, standing, taken, reserve=True)
+        ids = candidates.choose(session, room, now, taken, limit, floors)
         if ids:
-            found = claims.open_due(session, settings, ids, claims.lease_for(settings, owner_name(), now))
+            lease = claims.lease_for(settings, owner_name(), now, taken, began)
+            found = claims.open_due(session, settings, ids, lease)
     session.commit()
     return found
 
@@ -60,7 +67,7 @@ def oldest_due(session: Session, floors: Floors | None = None) -> datetime | Non
     """Since when the longest waiting token has been due; None when nothing is due that is not leased, or may be."""
     if hosts.is_everything_paused(session):
         return None
-    return candidates.oldest(session, utc_now(), floors)
+    return candidates.oldest(session, utc_now(), shared_now(session), floors)
 
 
 def claim_one(
@@ -75,8 +82,9 @@ def claim_one(
 
     Busy as well while its provider's host has no room for another request.
     """
-    _let_no_other_claim(session)
-    found = _claim_one(session, settings, connection_id, trigger, spent, requested_by)
+    began = steady()
+    taken = _let_no_other_claim(session)
+    found = _claim_one(session, settings, connection_id, trigger, spent, requested_by, taken, began)
     if isinstance(found, Unclaimed):
         session.rollback()
         return found
@@ -91,6 +99,8 @@ def _claim_one(
     trigger: Trigger,
     spent: int | None,
     requested_by: uuid.UUID | None,
+    taken: datetime,
+    began: float,
 ) -> Claim | Unclaimed | None:
     """Does not commit; None when a look at the row showed that nothing can be sent, which is written to it."""
     now = utc_now()
@@ -99,7 +109,7 @@ def _claim_one(
         return token
     if spent is not None and token.generation > spent:
         return Unclaimed.MOVED_ON
-    connection = None if token.is_leased(now) else claims.locked_if_idle(session, connection_id)
+    connection = None if token.is_leased(taken) else claims.locked_if_idle(session, connection_id)
     if connection is None:
         return Unclaimed.BUSY
     if connection.state is ConnectionState.PAUSED:
@@ -112,10 +122,10 @@ def _claim_one(
     standing = hosts.standing(session, settings, now)
     if trigger is Trigger.AUTHORIZE:
         standing = replace(standing, closed=frozenset())  # a person waits, and the answer tells the truth
-    room = Room.left(session, settings, standing, now)
+    room = Room.left(session, settings, standing, taken)
     if not room.take_token(token, whatever_died=trigger is Trigger.AUTHORIZE):
         return Unclaimed.BUSY
-    lease = claims.lease_for(settings, owner_name(), now)
+    lease = claims.lease_for(settings, owner_name(), now, taken, began)
     claim = claims.open_one(session, settings, connection, token, trigger, requested_by, lease)
     if claim is not None and token.next_refresh_at is not None:
         token.next_refresh_at = now  # if this process dies, the lease's end is the next try, not the day it was due
@@ -132,7 +142,12 @@ def _locked_token(session: Session, connection_id: uuid.UUID) -> Token | Unclaim
     return Unclaimed.MOVED_ON if session.exec(query).one_or_none() is None else Unclaimed.BUSY
 
 
-def _let_no_other_claim(session: Session) -> None:
-    """Until the commit: claimers at the same moment would each see an idle host. SQLite has one writer anyhow."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(select(func.pg_advisory_xact_lock(CLAIMING)))
+def _let_no_other_claim(session: Session) -> datetime:
+    """Until the commit: claimers at the same moment would each see an idle host. SQLite has one writer anyhow.
+
+    Returns `shared_now`, which so costs no question of its own.
+    """
+    if session.get_bind().dialect.name != "postgresql":
+        return utc_now()
+    taken: datetime = session.execute(sa.select(func.pg_advisory_xact_lock(CLAIMING), CLOCK)).one()[1]
+    return taken

@@ -13,8 +13,8 @@ from sqlmodel import Session, col, select
 import logs
 from config import Settings
 from models import Connection, Outcome, Refresh, Token, Trigger, User, keyring_of
-from models.database import AWAY
-from models.types import utc_now
+from models.database import AWAY, shared_now
+from models.types import steady, utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
 from services import audit, edits
 from services.engine import habits, hosts, states, successes
@@ -57,7 +57,7 @@ def _persist(resources: Resources, results: Sequence[Result]) -> None:
                 settle(session, resources.settings, results)
             return
         except AWAY:
-            if utc_now() > max(claim.lease_until for claim, _ in results):
+            if steady() > max(claim.lease_ends for claim, _ in results):
                 raise
             time.sleep(RETRY_SECONDS)
 
@@ -149,7 +149,9 @@ def _came_after(session: Session, claim: Claim, token: Token, journal: Refresh) 
     So it goes when a process sleeps past its lease and wakes up before whoever took over has its reply. A provider
     that takes the old token once more may have ended the one it gave first.
     """
-    if token.generation != claim.generation + 1 or token.is_leased(utc_now()) or claim.trigger is Trigger.AUTHORIZE:
+    if token.generation != claim.generation + 1 or claim.trigger is Trigger.AUTHORIZE:
+        return False
+    if token.is_leased(shared_now(session)):
         return False
     query = select(Refresh.id).where(
         Refresh.connection_id == journal.connection_id,

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from sqlmodel import Session, col, select
 
 from models import Connection, ConnectionState, Slot, Token, Trigger
+from models.database import shared_now
 from models.types import Undecryptable, utc_now
 from oauth.vocabulary import LifetimeRung, OAuthFailure
 from services import edits
@@ -183,7 +184,7 @@ def _closed(resources: Resources, seen: Token, problem: Undecryptable) -> OAuthF
     with resources.database.session(writing=True) as session:
         connection = session.get_one(Connection, seen.connection_id, with_for_update=edits.WITHOUT_KEY)
         token = session.get_one(Token, seen.id, with_for_update=True)
-        if token.generation == seen.generation and not token.is_leased(utc_now()):
+        if token.generation == seen.generation and not token.is_leased(shared_now(session)):
             states.fail_closed(session, connection, token, problem)
             session.commit()
     return states.unreadable(problem)

@@ -24,6 +24,7 @@ from models import (
     Trigger,
     keyring_of,
 )
+from models.database import shared_now
 from models.types import Undecryptable, utc_now
 from oauth import reply as replies
 from oauth.explanation import is_page
@@ -141,7 +142,7 @@ def _objection(session: Session, connection: Connection, token: Token, journal: 
         return NEWER if session.exec(newer.limit(1)).first() is not None else ""
     if token.generation != journal.generation:
         return NEWER
-    if token.is_leased(utc_now()):
+    if token.is_leased(shared_now(session)):
         return BUSY
     return STRANGE if connection.has_strange_grant else ""
 

@@ -189,7 +189,7 @@ def test_a_plain_claim_says_the_same_as_a_careful_one(resources, world):
     world.set_token(connection, lease_owner=None, lease_until=None)
     with resources.database.session(writing=True) as session:
         careful = leases.claim_one(session, resources.settings, connection.id, plain.trigger, None, None)
-    own = ("refresh_id", "owner", "lease_until", "plain")
+    own = ("refresh_id", "owner", "lease_until", "lease_ends", "plain")
     fields = [name for name in claims.Claim.__dataclass_fields__ if name not in own]
     assert {name: getattr(plain, name) for name in fields} == {name: getattr(careful, name) for name in fields}
     first, second = sorted(world.all(Refresh, connection_id=connection.id), key=lambda row: row.sent_at)

@@ -2,13 +2,14 @@
 
 import threading
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from models import Outcome, Priority, ProviderHost, Refresh, Token, Trigger
-from models.types import utc_now
+from models.types import steady, utc_now
 from oauth.vocabulary import FailureClass, GrantType
 from services.engine import drains, leases, settle
 from tests.support.together import at_once
@@ -209,16 +210,68 @@ def test_a_card_finds_a_place_although_much_is_due_at_its_provider(resources, wo
     assert another is leases.Unclaimed.BUSY
 
 
-def test_nothing_is_sent_under_a_lease_that_would_not_last(resources, world, stub, time_machine):
+def test_nothing_is_sent_under_a_lease_that_would_not_last(resources, world, stub):
     """Its process stood still, and somebody else may have sent the same refresh token since (TK-08)."""
     connection = world.connection(token_endpoint=stub.url_for("/token"))
     world.authorize(connection)
     with resources.database.session(writing=True) as session:
         mine = leases.claim_one(session, resources.settings, connection.id, Trigger.SCHEDULED, None, None)
-    time_machine.move_to(mine.lease_until - timedelta(seconds=resources.settings.token_deadline - 0.1))
+    mine = replace(mine, lease_ends=steady() + resources.settings.token_deadline - 0.1)
     settle.persist(resources, [resources.http.run(drains.send(resources, mine))])
     assert stub.log == []
     row, token = world.reread(connection), world.token(connection)
     assert (row.state.shown, row.failure_class) == ("Refresh failing", FailureClass.UNKNOWN)
     assert token.next_refresh_at <= utc_now() + timedelta(seconds=resources.settings.tick)
     assert world.all(ProviderHost) == [], "the provider had no part in it"
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_of_two_hosts_whose_clocks_differ_one_sends(resources, world, time_machine, hours):
+    """Leases are measured by the database's clock. SQLite has but the one of its machine, and trusts it."""
+    has_a_clock = resources.database.engine.dialect.name == "postgresql"
+    (connection,) = due(world, 1, next_refresh_at=utc_now() - timedelta(hours=2))
+    real = utc_now()
+    (mine,) = claim_due(resources)
+    time_machine.move_to(real + timedelta(hours=hours), tick=True)
+    theirs = claim_due(resources)
+    with resources.database.session(writing=True) as session:
+        card = leases.claim_one(session, resources.settings, connection.id, Trigger.AGENT_FACING, None, None)
+        peek = leases.oldest_due(session)
+    if not has_a_clock and hours > 0:
+        assert claimed_ids(theirs) == {connection.id}
+        return
+    assert (theirs, card, peek) == ([], leases.Unclaimed.BUSY, None)
+    world.set_token(connection, lease_until=mine.lease_until - timedelta(days=1))
+    (later,) = claim_due(resources)
+    if has_a_clock:
+        assert abs(later.lease_until - mine.lease_until) < timedelta(minutes=5), "whatever the clock of its host says"
+
+
+def test_a_clock_that_is_set_between_claim_and_request_neither_stops_nor_repeats_it(
+    resources, world, stub, time_machine
+):
+    """How long a lease still lasts is told by the clock that only counts."""
+    stub.expect_request("/token").respond_with_json({"access_token": "at-2", "token_type": "Bearer", "expires_in": 60})
+    for number, hours in enumerate((1, -1), start=1):
+        connection = world.connection(token_endpoint=stub.url_for("/token"))
+        world.authorize(connection)
+        with resources.database.session(writing=True) as session:
+            mine = leases.claim_one(session, resources.settings, connection.id, Trigger.SCHEDULED, None, None)
+        time_machine.move_to(utc_now() + timedelta(hours=hours), tick=True)
+        settle.persist(resources, [resources.http.run(drains.send(resources, mine))])
+        assert (len(stub.log), world.token(connection).generation) == (number, 2)
+
+
+def test_the_clock_of_leases_is_asked_for_with_the_lock(resources, world):
+    """A claim is no slower for it: no statement does nothing else."""
+    due(world, 1)
+    seen = []
+
+    def note(_connection, _cursor, statement, *_rest):
+        seen.append(statement)
+
+    sa.event.listen(resources.database.engine, "before_cursor_execute", note)
+    claim_due(resources)
+    asking = [statement for statement in seen if "clock_timestamp" in statement]
+    assert all("pg_advisory_xact_lock" in statement for statement in asking)
+    assert len(asking) == (resources.database.engine.dialect.name == "postgresql")
