@@ -375,6 +375,8 @@ def _with_thought(session: Session, settings: Settings, token_id: uuid.UUID, lea
         token.next_refresh_at, token.priority = None, Priority.SCHEDULED
     elif eligibility.withdrawn(session, token):
         states.reschedule(settings, connection, token)
+        if connection.state is ConnectionState.MISCONFIGURED:
+            token.next_refresh_at = None  # only the press had made it due
     else:
         return open_one(session, settings, connection, token, TRIGGERS[Priority(token.priority)], None, lease)
     _close_interrupted(session, [token.connection_id], lease.now)

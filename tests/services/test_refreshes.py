@@ -295,6 +295,22 @@ def test_the_press_of_a_removed_member_is_dropped_and_the_schedule_kept(
     assert (token.priority, token.lease_owner) == (Priority.SCHEDULED, None)
 
 
+def test_a_press_taken_back_leaves_a_misconfigured_connection_alone(
+    world, press, connected, change, provider, resources
+):
+    """It is due at no time of its own: to go back to one would be to send what nobody may ask for."""
+    connection = connected()
+    world.set_token(connection, next_refresh_at=None, expires_at=utc_now() - timedelta(hours=1))
+    change(Connection, Connection.id == connection.id, state=ConnectionState.MISCONFIGURED)
+    press(connection)
+    world.leave(world.acme, world.oscar)
+    tokens.drain(resources, 5)
+    tokens.drain(resources, 5)
+    assert provider.hits() == 0
+    token = world.token(connection)
+    assert (token.next_refresh_at, token.priority, token.lease_owner) == (None, Priority.SCHEDULED, None)
+
+
 def test_the_press_of_somebody_made_an_agent_is_dropped(
     world, press, select, results, connected, provider, resources, change
 ):
