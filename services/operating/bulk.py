@@ -20,12 +20,12 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from config import Settings
-from models import BulkRefresh, BulkRefreshItem, Connection, Priority, Slot, Token
+from models import BulkRefresh, BulkRefreshItem, Connection, ConnectionState, Priority, Slot, Token
 from models.batches import insert_many, update_many
 from models.types import utc_now
 from services import audit
 from services.audit import Actor
-from services.engine import eligibility
+from services.engine import eligibility, states
 from services.errors import NotFound
 from services.operating import overview, progress, refreshes
 from services.operating.overview import Filter
@@ -193,11 +193,21 @@ def _take_back(resources: Resources, bulk: BulkRefresh) -> int:
     with resources.database.session(writing=True) as session:
         found = session.exec(_waiting(bulk, utc_now())).all()
         if found:
-            update_many(session, Token, [{"id": row[0], **_own_time(*row[2:])} for row in found])
+            update_many(session, Token, [{"id": row[0], **_own_time(*row[2:4])} for row in found])
+            _plan_anew(session, resources.settings, [row[0] for row in found if row[4]])
             gone = update(BulkRefreshItem).where(col(BulkRefreshItem.id).in_([row[1] for row in found]))
             session.execute(gone.values(cancelled=True).execution_options(synchronize_session=False))
             session.commit()
         return len(found)
+
+
+def _plan_anew(session: Session, settings: Settings, token_ids: Sequence[uuid.UUID]) -> None:
+    """What was edited since it was asked for goes to the time it has by now; what waits for its next try keeps that."""
+    query = select(Connection, Token).join(Token, col(Token.connection_id) == Connection.id)
+    for connection, token in session.exec(query.where(col(Token.id).in_(token_ids))) if token_ids else ():
+        if connection.state is ConnectionState.ACTIVE and not token.failures:
+            states.reschedule(settings, connection, token)
+            session.add(token)
 
 
 def _own_time(due_before: datetime | None, priority_before: int) -> dict[str, object]:
@@ -214,7 +224,8 @@ def _own_time(due_before: datetime | None, priority_before: int) -> dict[str, ob
 def _waiting(bulk: BulkRefresh, now: datetime) -> Any:
     """Ids of tokens this bulk made due that nobody has sent, with those of their items and what these remember.
 
-    Rows in somebody's hands are about to be sent. What another bulk waits for as well is left to it.
+    With each, whether somebody has edited the connection since. Rows in somebody's hands are about to be sent. What
+    another bulk waits for as well is left to it.
     """
     item, another = aliased(BulkRefreshItem), aliased(BulkRefreshItem)
     also_wanted = (
@@ -230,9 +241,10 @@ def _waiting(bulk: BulkRefresh, now: datetime) -> Any:
         )
         .exists()
     )
-    query = select(Token.id, item.id, item.due_before, item.priority_before).join(
-        item, col(item.connection_id) == Token.connection_id
-    )
+    edited = col(Connection.updated_at) > bulk.created_at
+    columns: Any = (Token.id, item.id, item.due_before, item.priority_before, edited)
+    query: Any = select(*columns).join(item, col(item.connection_id) == Token.connection_id)
+    query = query.join(Connection, col(Connection.id) == Token.connection_id)
     return (
         query.where(
             item.bulk_id == bulk.id,

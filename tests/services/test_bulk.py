@@ -11,7 +11,7 @@ from models.types import utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure
 from services.audit import COMMAND_LINE, Actor
 from services.authorizing import grants
-from services.engine import leases, states, tokens
+from services.engine import leases, lifetimes, states, tokens
 from services.errors import NotFound
 from services.operating import bulk, progress, refreshes
 from services.operating.overview import Filter
@@ -281,3 +281,20 @@ def test_what_an_edit_has_set_going_since_is_not_stopped_by_cancelling(world, as
     cancel(started)
     assert world.reread(connection).state.shown == "Connected"
     assert world.token(connection).next_refresh_at <= utc_now()
+
+
+def test_what_was_edited_since_goes_to_the_time_it_has_by_now(world, ask, cancel, authorized, resources):
+    edited, other = authorized(2)
+    own_time = world.token(other).next_refresh_at
+    started = ask()
+    with resources.database.session(writing=True) as session:
+        row = session.get_one(Connection, edited.id)
+        row.longest_lifetime, row.updated_at = 300.0, utc_now()
+        token = tokens.current_token(session, row)
+        lifetimes.after_change(resources.settings, row, token, frozenset({"longest_lifetime"}))
+        session.commit()
+    assert cancel(started).taken_back == 2
+    token = world.token(edited)
+    assert token.next_refresh_at < token.received_at + timedelta(seconds=300)
+    assert (token.priority, token.requested_at) == (Priority.SCHEDULED, None)
+    assert world.token(other).next_refresh_at == own_time
