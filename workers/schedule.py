@@ -49,6 +49,7 @@ CHORES = (
     Chore("sessions", HOUR, housekeeping.sessions),
     Chore("bulk refreshes", HOUR, housekeeping.bulk_refreshes),
     Chore("kept replies", HOUR, housekeeping.kept_replies),
+    Chore("unanswered requests", MINUTE, housekeeping.unanswered),
     Chore("heartbeats", HOUR, housekeeping.heartbeats),
 )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, CursorResult, delete, or_
-from sqlmodel import Session, SQLModel, col
+from sqlalchemy import ColumnElement, CursorResult, delete, or_, update
+from sqlmodel import Session, SQLModel, col, select
 
 from config import Settings
 from models import (
@@ -13,11 +13,19 @@ from models import (
     BulkRefresh,
     CardPreview,
     Heartbeat,
+    Outcome,
+    Refresh,
     SingleUseLink,
+    Token,
     UserSession,
 )
+from models.refresh import OPEN
 from models.types import utc_now
+from oauth.vocabulary import FailureClass
+from services.engine.claims import INTERRUPTED
+from services.engine.clock import SKEW
 from services.engine.kept_replies import erase_old
+from services.engine.states import NO_LEASE
 
 REMEMBERED = timedelta(days=1)
 """How long what is over, an attempt, a link, a process, can still be told from what never was."""
@@ -66,6 +74,32 @@ def kept_replies(session: Session, settings: Settings) -> int:
     gone = erase_old(session, settings)
     session.commit()
     return gone
+
+
+def unanswered(session: Session, settings: Settings) -> int:
+    """Close requests whose process died after the grant was taken away: nobody claims again and finds them so.
+
+    Where the token is still leased by that process, whoever claims it next does that. A reply that comes later all the
+    same finds another generation, as ever. Commits; returns how many.
+    """
+    leased = select(Token.id).where(
+        Token.connection_id == Refresh.connection_id, Token.lease_owner == Refresh.lease_owner
+    )
+    statement = (
+        update(Refresh)
+        .where(
+            OPEN,
+            col(Refresh.lease_owner) != NO_LEASE,
+            col(Refresh.sent_at) < _ago(settings.lease + SKEW),
+            ~leased.exists(),
+        )
+        .values(outcome=Outcome.UNKNOWN, closed_at=utc_now(), failure_class=FailureClass.UNKNOWN)
+        .values(failure_reason=INTERRUPTED)
+    )
+    result = session.execute(statement.execution_options(synchronize_session=False))
+    session.commit()
+    assert isinstance(result, CursorResult)
+    return result.rowcount
 
 
 def heartbeats(session: Session, _settings: Settings) -> int:

@@ -4,11 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
+from sqlmodel import col, update
 
 from models import Outcome, Refresh, RefreshCount, Trigger
 from models.types import utc_now
-from services.operating import journal
+from services.audit import Actor
+from services.engine import leases
+from services.operating import housekeeping, journal
 from services.operating.journal import Sweeper, Tally
+from services.setup import connections
 from tests.support.together import at_once
 
 NOON = datetime(2026, 3, 5, 12, tzinfo=UTC)
@@ -149,3 +153,25 @@ def test_the_page_of_a_connection_says_how_often_it_was_refreshed(world, app, se
     sent(connection, (1, Outcome.STORED, timedelta()), (2, Outcome.FAILED, timedelta()), *stored(1000, days=3))
     for address in (f"/connections/{connection.id}", f"/operations/history/{connection.id}"):
         assert "Refreshes: 2 today (UTC), 1 failed; 1,002 in 30 days, 1 failed." in oscar.get(address).text
+
+
+def test_a_request_whose_process_died_after_a_disconnect_does_not_stay_open_for_ever(world, resources):
+    """Nobody claims a token that is gone; one that is still leased is closed by whoever claims it."""
+    gone, leased, lately = (world.connection() for _ in range(3))
+    for connection in (gone, leased, lately):
+        world.authorize(connection)
+        with resources.database.session(writing=True) as session:
+            leases.claim_one(session, resources.settings, connection.id, Trigger.SCHEDULED, None, None)
+    for connection in (gone, lately):
+        connections.disconnect(resources, Actor.person(world.alice), connection.id)
+    with resources.database.session(writing=True) as session:
+        old = update(Refresh).where(col(Refresh.connection_id) != lately.id)
+        session.execute(old.values(sent_at=utc_now() - timedelta(hours=1)))
+        session.commit()
+        found = [housekeeping.unanswered(session, resources.settings) for _ in range(2)]
+    assert found == [1, 0]
+    outcomes = {row.connection_id: row.outcome for row in world.all(Refresh)}
+    assert outcomes == {gone.id: Outcome.UNKNOWN, leased.id: Outcome.SENT, lately.id: Outcome.SENT}
+    (row,) = world.all(Refresh, connection_id=gone.id)
+    assert row.closed_at is not None
+    assert "stopped after the request was sent" in row.failure_reason
