@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
@@ -28,6 +28,17 @@ log = logs.get(__name__)
 Result = tuple[Claim, TokenReply | OAuthFailure]
 
 RETRY_SECONDS = 0.25
+MISTAKES = (
+    SQLAlchemyError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What one result may run into, of ours or of the database, that says nothing of the others."""
 NOT_SENT = "not_sent"
 """Code of a failure that says nothing of the provider's host."""
 
@@ -43,10 +54,11 @@ def persist(resources: Resources, results: Sequence[Result]) -> None:
         _persist(resources, results)
     except AWAY:
         raise
-    except DBAPIError as problem:
+    except MISTAKES as problem:
         if len(results) == 1:
             raise
-        log.warning("results are stored one by one", results=len(results), problem=type(problem.orig).__name__)
+        kind = type(getattr(problem, "orig", None) or problem).__name__
+        log.warning("results are stored one by one", results=len(results), problem=kind)
         _one_by_one(resources, results)
 
 
@@ -63,11 +75,11 @@ def _persist(resources: Resources, results: Sequence[Result]) -> None:
 
 
 def _one_by_one(resources: Resources, results: Sequence[Result]) -> None:
-    problem: DBAPIError | None = None
+    problem: BaseException | None = None
     for result in results:
         try:
             _persist(resources, [result])
-        except DBAPIError as error:
+        except MISTAKES as error:
             problem = error
     if problem is not None:
         raise problem

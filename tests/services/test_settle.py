@@ -3,6 +3,7 @@
 from contextlib import suppress
 from datetime import timedelta
 
+import pytest
 from pydantic import SecretStr
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlmodel import Session
@@ -68,6 +69,25 @@ def test_words_that_cannot_be_stored_cost_nobody_else_a_token(resources, world):
     with suppress(DBAPIError):
         settle.persist(resources, [(claim(resources, bad), words), *results])
     assert [world.access_token(connection) for connection in (good, other)] == ["at-2", "at-2"]
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_a_mistake_of_ours_over_one_result_costs_nobody_else_a_token(resources, world, careful):
+    """Whatever it raises, in the fast path or the careful one: it is told, after the others are stored."""
+    good, other, bad = authorized(world, 3)
+    if careful:
+        for connection in (good, other, bad):
+            world.set_token(connection, failures=1)
+    world.make_due(good, other, bad)
+    with resources.database.session(writing=True) as session:
+        claims = leases.claim_due(session, resources.settings, 10)
+    wrong = {bad.id: token_reply("at-2", "rt-2", lifetime="an hour")}
+    results = [(one, wrong.get(one.connection_id) or token_reply("at-2", "rt-2")) for one in claims]
+    with pytest.raises(TypeError):
+        settle.persist(resources, sorted(results, key=lambda each: each[0].connection_id != bad.id))
+    assert [world.access_token(connection) for connection in (good, other, bad)] == ["at-2", "at-2", "at"]
+    (row,) = world.all(Refresh, connection_id=bad.id)
+    assert row.outcome is Outcome.SENT, "whoever claims next finds that nothing is known of it"
 
 
 def test_many_results_at_once_are_stored_like_single_ones(resources, world):
