@@ -53,7 +53,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="long outages at their real length as well")
     parser.add_argument("--rounds", type=int, default=0, help="rounds of each row, instead of its own number")
     parser.add_argument("--databases", default="", help="sqlite, postgresql or both, separated by a comma")
-    parser.add_argument("--lanes", type=int, default=2, help="rows played at the same time")
+    parser.add_argument("--lanes", type=int, default=3, help="rows played at the same time")
     return parser.parse_args()
 
 

@@ -149,7 +149,7 @@ def press_authorize(browser: Browser, item: Item) -> str:
     "Twenty callbacks at once; a callback while a refresh runs; Authorize over a living grant",
     "one token request, the newest consent wins",
     options={"mix": {Mode.STRICT: 9}, "portal": True},
-    rounds=60,
+    rounds=30,
 )
 def callbacks(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     """The harness plays the person and the provider's page; a code that comes twice ends the grant."""

@@ -140,7 +140,7 @@ def _calm(stage: Stage, name: str, before: dict[int, Seen], since: float) -> Out
     "Connections whose refresh kills the worker, every time",
     "set apart after three deaths, the others are refreshed",
     options={"mix": {Mode.STATIC: POISONED, Mode.GRACE: 60}, "settings": {"retry_longest": "60"}},
-    rounds=3,
+    rounds=5,
     quick=1,
 )
 def poison(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
@@ -187,7 +187,7 @@ def _kill_whoever_asks(stage: Stage, numbers: list[int]) -> None:
     "A herd falls due within a minute; everything is overdue after a long stop",
     "never more in flight at a host than set, all done in ten minutes, each once",
     options={"mix": {Mode.GRACE: HERD}, "settings": {"host_concurrency": str(CONCURRENCY)}},
-    rounds=10,
+    rounds=20,
     quick=2,
     alone=True,
 )
@@ -265,6 +265,7 @@ def deployments(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     old = earlier_code(stage.installation.folder)
     for process in (*stage.workers, stage.scheduler):
         _restart(process, old)
+    stage.wait_until_up()
     for place in range(rounds):
         # One after another becomes new, then one after another old again: one of four is always unlike the others.
         root = old if place // 4 % 2 else ROOT
@@ -278,6 +279,7 @@ def deployments(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
 
 def _under_load(stage: Stage, browser: Browser, part: str, act: Callable[[], list[str]]) -> Outcome:
     """Everything is due, somebody looks at pages, and something is restarted."""
+    stage.wait_until_up()
     stage.provider.ask("forget_uses")
     before, since = stage.look(), time.time()
     with Watcher(browser, "/connections", "/operations", pause=0.05) as watcher:

@@ -71,7 +71,7 @@ def connections(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
     "A reply that never comes, 1 byte a second, without end, of 64 MB, a gzip bomb",
     "ended at the deadline, memory bounded; in doubt: one more try with the same token",
     options=NOBODY,
-    rounds=20,
+    rounds=5,
     quick=1,
     alone=True,
 )
@@ -202,7 +202,7 @@ def _one_refresh(stage: Stage, item: Item, always: bool, status: int, shown: boo
     "From the last byte of a reply to its durable commit",
     "p99 at most 10 ms, one at a time",
     options={"mix": {Mode.STRICT: 100}},
-    rounds=5,
+    rounds=3,
     quick=1,
     alone=True,
 )

@@ -164,7 +164,8 @@ class Stage:
             if ended:
                 raise RuntimeError(f"{ended[0]} ended:\n{self.installation.said()[-3000:]}")
             with self.installation.resources.database.session() as session:
-                return len(session.execute(select(col(Heartbeat.process))).all()) >= len(everybody)
+                names = session.execute(select(col(Heartbeat.process))).scalars()
+                return {process.pid for process in everybody} <= {int(name.rpartition(":")[2]) for name in names}
 
         wait_for(alive, "the processes do not start", 60.0)
 
