@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import SecretStr
 from sqlmodel import Session, col, select, update
@@ -45,8 +46,7 @@ class Question:
 
 def waiting(session: Session) -> bool:
     """Whether there is a token to ask about, and anything may be sent at all."""
-    query = select(Token.id).where(ASKED_FOR).limit(1)
-    return session.exec(query).first() is not None and not hosts.is_everything_paused(session)
+    return session.exec(_due().limit(1)).first() is not None and not hosts.is_everything_paused(session)
 
 
 def run(resources: Resources, seconds: float, *, stopping: Callable[[], bool] = lambda: False) -> int:
@@ -68,11 +68,17 @@ def run(resources: Resources, seconds: float, *, stopping: Callable[[], bool] = 
     return asked
 
 
+def _due() -> Any:
+    """Ids of tokens to ask about; the question about a connection that is paused waits until it goes on."""
+    query = select(Token.id).join(Connection, col(Connection.id) == Token.connection_id)
+    return query.where(ASKED_FOR, col(Connection.state) != ConnectionState.PAUSED)
+
+
 def _take(session: Session) -> tuple[int, list[Question]]:
     """Take tokens off the list, so that nobody else asks about them; commits. How many, and what to ask of them."""
     if hosts.is_everything_paused(session):
         return 0, []
-    due = select(Token.id).where(ASKED_FOR).limit(AT_ONCE).with_for_update(skip_locked=True)
+    due = _due().limit(AT_ONCE).with_for_update(of=Token, skip_locked=True)
     statement = (
         update(Token)
         .where(col(Token.id).in_(due), col(Token.introspection_due))

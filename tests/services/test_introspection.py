@@ -11,7 +11,9 @@ from werkzeug.wrappers import Response
 from models import ConnectionState, Refresh, Trigger
 from models.types import utc_now
 from oauth.vocabulary import LifetimeRung
+from services.audit import Actor
 from services.engine import introspection, lifetimes, states, tokens
+from services.operating import pauses
 from tests.support.world import token_reply
 from workers.asking import Asking
 
@@ -135,6 +137,19 @@ def test_nobody_is_asked_without_an_endpoint_or_for_a_connection_that_is_stopped
         session.commit()
     assert run(resources) == 0
     assert stub.log == []
+
+
+def test_the_question_about_a_paused_connection_is_asked_when_it_goes_on(resources, world, connection, answers):
+    asked, actor = answers(ends_in(1000)), Actor.person(world.alice)
+    with resources.database.session(writing=True) as session:
+        pauses.pause(session, actor, [connection.id])
+        assert not introspection.waiting(session)
+    assert (run(resources), world.token(connection).introspection_due) == (0, True)
+    with resources.database.session(writing=True) as session:
+        pauses.resume(session, resources.settings, actor, [connection.id])
+        assert introspection.waiting(session)
+    assert (run(resources), asked) == (1, ["at-1"])
+    assert world.token(connection).lifetime_rung is LifetimeRung.INTROSPECTION
 
 
 def test_of_two_workers_one_asks(resources, world, connection, answers):
