@@ -18,8 +18,8 @@ from bench.installation import Process
 GATHER_SECONDS = 2.5
 """How long requests may take to gather at a phase: well below their deadline."""
 QUIET_SECONDS = 2.0
-AT_RISK = {Mode.GRACE: 90, Mode.STRICT: 30, Mode.REJECT: 20, Mode.STATIC: 90, Mode.SOMETIMES: 20}
-"""Twenty kills put more than a thousand grants at risk in each mode that forgives."""
+AT_RISK = {Mode.GRACE: 70, Mode.STRICT: 20, Mode.REJECT: 20, Mode.STATIC: 70, Mode.SOMETIMES: 20}
+"""Two dozen kills put more than a thousand grants at risk in each mode that forgives."""
 DELAYS = (0.0, 0.001, 0.002, 0.005, 0.010, 0.020, 0.050)
 """P4: seconds between the first reply and the kill."""
 
@@ -143,7 +143,7 @@ def play(stage: Stage, kill: Kill) -> Iterator[Outcome]:
     "F1",
     "SIGKILL before the provider acts (P0, P1)",
     "old token intact, retaken in time, nothing lost in any mode",
-    rounds=20,
+    rounds=24,
     options={"mix": AT_RISK},
 )
 def before_the_request(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome]:
@@ -157,7 +157,7 @@ def before_the_request(stage: Stage, rounds: int, _full: bool) -> Iterator[Outco
     "F2",
     "SIGKILL after the provider replaced tokens, before they are stored (P2 to P5)",
     "forgiving providers: nothing lost; others: lost only inside the window, and all of those flagged in time",
-    rounds=20,
+    rounds=24,
     quick=4,
     options={"mix": AT_RISK},
 )

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import delete, select, update
+from sqlalchemy import Row, delete, select, update
 from sqlmodel import col
 
 import outbound
@@ -256,17 +256,31 @@ class Stage:
     def wait_done(self, before: Mapping[int, Seen], seconds: float, pause: float = 0.2) -> set[int]:
         """Wait until each of `before` has a newer token or was given up; returns those that have not."""
         until = time.monotonic() + seconds
-        items = [item for item in self.items if item.number in before]
+        by_id = {item.connection_id: item.number for item in self.items if item.number in before}
         while True:
-            now = self.look(items)
             waiting = {
-                number
-                for number, seen in now.items()
-                if seen.leased or (seen.generation == before[number].generation and seen.state not in ENDED)
+                by_id[row.connection_id]
+                for row in self._glance()
+                if row.connection_id in by_id
+                and (
+                    (row.lease_until is not None and row.lease_until > utc_now())
+                    or (row.generation == before[by_id[row.connection_id]].generation and row.state not in ENDED)
+                )
             }
             if not waiting or time.monotonic() > until:
                 return waiting
             time.sleep(pause)
+
+    def _glance(self) -> Sequence[Row[Any]]:
+        """What tells of every connection whether something is under way; looked at often, so it has to be cheap."""
+        columns: list[Any] = [Token.connection_id, Token.generation, Token.lease_until, Token.next_refresh_at]
+        query = (
+            select(*columns, col(Connection.state))
+            .join(Connection, col(Connection.id) == col(Token.connection_id))
+            .where(col(Token.slot) == Slot.CURRENT)
+        )
+        with self.installation.resources.database.session() as session:
+            return session.execute(query).all()
 
     def wait_until_still(self, seconds: float) -> None:
         """Wait until nothing is leased or due, or so long: a press of Refresh now may come after everything else."""
@@ -275,9 +289,9 @@ class Stage:
             time.sleep(0.1)
             now = utc_now()
             moving = any(
-                seen.leased
-                or (seen.state not in ENDED and seen.next_refresh_at is not None and seen.next_refresh_at <= now)
-                for seen in self.look().values()
+                (row.lease_until is not None and row.lease_until > now)
+                or (row.state not in ENDED and row.next_refresh_at is not None and row.next_refresh_at <= now)
+                for row in self._glance()
             )
 
     def forget_hosts(self) -> None:
