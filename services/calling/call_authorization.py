@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 import outbound
-from models import Connection, ConnectionState
+from models import Connection, ConnectionState, Token
 from models.types import Undecryptable
 from oauth.scrub import STARS
 from oauth.vocabulary import OAuthFailure
@@ -92,10 +92,16 @@ def renewable(plan: Plan, connection: Connection) -> bool:
     return plan.token_is_renewable and connection.state not in ENDED
 
 
-def access(resources: Resources, connection: Connection, refused: int | None = None) -> Access:
-    """`tokens.access`, with its refusals in a card's words. Raises CallFailure."""
+def access(
+    resources: Resources, connection: Connection, refused: int | None = None, *, token: Token | None = None
+) -> Access:
+    """`tokens.access`, with its refusals in a card's words. Raises CallFailure.
+
+    `token` is the row that was read together with `connection`, this very moment.
+    """
+    seen = None if token is None else (connection, token)
     try:
-        return tokens.access(resources, connection.workspace_id, connection.id, refused=refused)
+        return tokens.access(resources, connection.workspace_id, connection.id, refused=refused, seen=seen)
     except OAuthFailure as failure:
         raise call_failures.of_token(failure) from None
     except BeingRefreshed as busy:

@@ -134,7 +134,7 @@ def _send_with_token(resources: Resources, plan: Plan, headers: dict[str, str], 
     """Send with the connection's token; one refresh and one more try when the API turns it down (TK-13, P9)."""
     assert made.request is not None
     connection = call_authorization.usable(plan, made.request.url)
-    access = call_authorization.access(resources, connection)
+    access = call_authorization.access(resources, connection, token=plan.token)
     if access.refreshed:
         made.notes.append(REFRESHED)
     if not _refused(resources, connection, access, headers, made) or not call_authorization.renewable(plan, connection):

@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 
 from models import CardPreview, User, keyring_of
 from models.types import Undecryptable
-from oauth.scrub import scrub
+from oauth.scrub import scrub_forms
 from rendering import frame
 from rendering.liquid import RenderFailure
 from rendering.table import table
@@ -155,8 +155,8 @@ def _headers(made: Call) -> tuple[tuple[str, str], ...]:
     """Response headers that help; cookies and unknown ones stay out."""
     if made.reply is None:
         return ()
-    found = [(name, made.reply.headers.get(name)) for name in INTERESTING]
-    return tuple((name, scrub(value, made.secrets, 500)) for name, value in found if value)
+    found, hidden = [(name, made.reply.headers.get(name)) for name in INTERESTING], made.hidden
+    return tuple((name, scrub_forms(value, hidden, 500)) for name, value in found if value)
 
 
 def _body(made: Call) -> Body | None:

@@ -96,14 +96,20 @@ def refresh(
 
 
 def access(
-    resources: Resources, workspace_id: uuid.UUID, connection_id: uuid.UUID, *, refused: int | None = None
+    resources: Resources,
+    workspace_id: uuid.UUID,
+    connection_id: uuid.UUID,
+    *,
+    refused: int | None = None,
+    seen: tuple[Connection, Token] | None = None,
 ) -> Access:
     """A usable access token, refreshed first when it has run out.
 
     `refused` is the generation the API has just turned down: a newer one is fetched.
+    `seen` are the two rows as the caller read them this very moment, which saves reading them again.
     Raises OAuthFailure, BeingRefreshed, hosts.Paused, NotFound.
     """
-    connection, token = _read(resources, workspace_id, connection_id)
+    connection, token = seen or _read(resources, workspace_id, connection_id)
     if connection.has_strange_grant:
         raise NotFound(NO_TOKEN)
     margin = timing.margin(Timing.of(connection), token.lifetime) if states.renewable(connection, token) else 0.0
