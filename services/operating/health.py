@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col, func, select
 
-from models import Heartbeat, Token, schema
+from models import Heartbeat, Priority, Token, schema
 from models.types import utc_now
 from services.engine import hosts
 from services.operating import heartbeats, overview, providers
@@ -132,7 +132,8 @@ def _connections(session: Session) -> Iterator[Metric]:
 
 def _due(session: Session) -> Iterator[Metric]:
     now = utc_now()
-    query = select(func.count(), func.min(Token.next_refresh_at)).where(col(Token.next_refresh_at) <= now)
+    by_index = col(Token.priority).in_(list(Priority))  # it begins with the priority
+    query = select(func.count(), func.min(Token.next_refresh_at)).where(by_index, col(Token.next_refresh_at) <= now)
     number, oldest = session.exec(query).one()
     late = (now - oldest).total_seconds() if oldest else 0.0
     leased = session.exec(select(func.count()).where(col(Token.lease_until) > now)).one()

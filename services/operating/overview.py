@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, or_
 from sqlmodel import Session, col, func, select
 
-from models import EVERYTHING, SHOWN_STATES, Connection, ConnectionState, Slot, Token, Workspace
+from models import EVERYTHING, SHOWN_STATES, Connection, ConnectionState, Priority, Slot, Token, Workspace
 from models.types import utc_now
 from services.engine import states
 
@@ -97,6 +97,12 @@ class Page:
     def has_next(self) -> bool:
         """Whether there is a page after this."""
         return self.number * PAGE_SIZE < self.total
+
+    @property
+    def extent(self) -> str:
+        """Which rows of how many: `51 to 100 of 1,234`; empty where there are none."""
+        first = (self.number - 1) * PAGE_SIZE + 1
+        return f"{first:,} to {first + len(self.rows) - 1:,} of {self.total:,}" if self.rows else ""
 
 
 def page(
@@ -218,7 +224,8 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool] | Any]:
     if wanted.connection_ids is not None:
         conditions.append(col(Connection.id).in_(wanted.connection_ids))
     if wanted.due_until is not None:
-        conditions.append(col(Token.next_refresh_at) <= wanted.due_until)
+        by_index = col(Token.priority).in_(list(Priority))  # it begins with the priority
+        conditions += [by_index, col(Token.next_refresh_at) <= wanted.due_until]
     if wanted.text:
         places = (col(Connection.name), col(Workspace.name), col(Connection.token_endpoint))
         conditions.append(or_(*(place.icontains(wanted.text, autoescape=True) for place in places)))
