@@ -269,6 +269,9 @@
   document.addEventListener("click", (event) => closeMenus(event.target));
   document.addEventListener("focusin", (event) => closeMenus(event.target));
   document.addEventListener("keydown", onKey);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.matches("#find-connection")) event.preventDefault(); // it is found already
+  });
   document.addEventListener("input", onInput);
   document.addEventListener("submit", onSubmit);
   window.addEventListener("pageshow", () => {

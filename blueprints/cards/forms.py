@@ -15,14 +15,16 @@ from wtforms.widgets import html_params
 from blueprints.connections.forms import ConnectionForm
 from blueprints.forms import Form, Rows, VersionedForm, parsed_uuid, stripped
 from blueprints.secret_field import SecretField, SecretInput
-from models import Card, CardAuthorization, CardHeader, Connection
+from models import Card, CardAuthorization, CardHeader
 from models.types import Keyring, Undecryptable
 from services.errors import InvalidInput
 from services.setup import headers
 from services.setup.cards import CONNECTION, METHODS, TypedCard, TypedConnection
+from services.setup.connections import Offer
 from services.setup.headers import TypedHeader
 
 NEW = "new"
+LONGEST_LOOKED_FOR = 100
 AUTHORIZATIONS = {
     CardAuthorization.NONE.value: "None",
     CardAuthorization.HEADER.value: "Authorization header",
@@ -89,14 +91,22 @@ class CardForm(VersionedForm):
         "Template content", description="HTML and Liquid. The reply's keys can be used by name: {{ customer.name }}"
     )
 
-    besides = Form.besides | {"card_id", "workspace_id", "shown_connection", "add_header", "remove_header"}
+    besides = Form.besides | {
+        *("card_id", "workspace_id", "shown_connection", "add_header", "remove_header"),
+        *("find_connection", "found_for", "entered"),
+    }
 
     connection: ConnectionForm | None = None
     """The fields of the connection that is shown with the card."""
 
-    def choose_among(self, connections: Sequence[Connection]) -> None:
-        """Offer the workspace's connections."""
-        choices = {NEW: "New connection", **{str(row.id): row.name for row in connections}}
+    looked_for: str = ""
+    """Part of the names of the connections to choose from."""
+    offer: Offer | None = None
+
+    def choose_among(self, offer: Offer) -> None:
+        """Offer connections of the workspace."""
+        self.offer = offer
+        choices = {NEW: "New connection", **{str(row_id): name for row_id, name in offer.names.items()}}
         self.connection_id.choices = choices
         if self.connection_id.data not in choices:
             self.connection_id.data = NEW
@@ -191,6 +201,7 @@ def typed_card(formdata: MultiDict[str, str]) -> CardForm:
         form = CardForm(formdata=_renumbered(formdata, [entry.name for entry in kept]))
     if "add_header" in formdata and len(form.headers.entries) < headers.MOST:
         form.headers.append_entry()
+    form.looked_for = " ".join(formdata.get("find_connection", "").split())[:LONGEST_LOOKED_FOR]
     return form
 
 

@@ -111,7 +111,7 @@ def editor(card: Card | None, form: forms.CardForm, conflict: list[Difference] |
 def typed_form(card: Card | None) -> forms.CardForm:
     """The card's form as posted; a newly chosen connection brings its own stored values."""
     form = forms.typed_card(request.form)
-    form.choose_among(connections.of_workspace(web.db(), _workspace_id(card)))
+    _offer(form, _workspace_id(card))
     stored = _chosen(form)
     if request.form.get("shown_connection", forms.NEW) == form.connection_id.data:
         form.connection = connection_forms.typed_form(request.form, web.db(), stored)
@@ -124,7 +124,7 @@ def typed_form(card: Card | None) -> forms.CardForm:
 
 def _context(card: Card | None, form: forms.CardForm) -> dict[str, Any]:
     """What the editor and its fragment need."""
-    form.choose_among(connections.of_workspace(web.db(), _workspace_id(card)))
+    _offer(form, _workspace_id(card))
     form.date_secrets(card, headers.of_card(web.db(), card) if card else [])
     if form.connection is None:
         form.connection = connection_forms.empty_form()
@@ -146,6 +146,8 @@ def _context(card: Card | None, form: forms.CardForm) -> dict[str, Any]:
 
 def _save(card: Card | None) -> Page:
     form = typed_form(card)
+    if _is_search():
+        return editor(card, form)
     workspace_id = _workspace_id(card)
     sound = form.validate()
     if not sound:
@@ -183,8 +185,20 @@ def _conflict(card: Card | None, form: forms.CardForm, problem: Stale) -> Page:
         return editor(card, form, found), 409
     form.version.data = str(now.version)
     stored = forms.stored_card(now, headers.of_card(web.db(), now), web.resources().database.keyring)
-    stored.choose_among(connections.of_workspace(web.db(), now.workspace_id))
+    _offer(stored, now.workspace_id)
     return editor(now, form, differences(form, stored)), 409
+
+
+def _offer(form: forms.CardForm, workspace_id: uuid.UUID) -> None:
+    """Offer connections to choose from, those that were looked for and the chosen one."""
+    chosen = parsed_uuid(form.connection_id.data)
+    form.choose_among(connections.offered(web.db(), workspace_id, chosen, form.looked_for))
+
+
+def _is_search() -> bool:
+    """Whether Enter was pressed in the field that looks for connections: that saves nothing yet."""
+    typed, found_for = (request.form.get(name, "") for name in ("find_connection", "found_for"))
+    return "entered" in request.form and typed != found_for
 
 
 def _chosen(form: forms.CardForm) -> Connection | None:
@@ -210,9 +224,7 @@ def _named(text: str) -> Card | None:
 
 def _unused(values: dict[str, Any]) -> dict[str, Any]:
     """An example's connection under a name that this workspace does not use yet: a second try is no mistake."""
-    taken = {connection.name for connection in connections.of_workspace(web.db(), web.current_workspace().id)}
-    names = (values["name"], *(f"{values['name']} {number}" for number in range(2, len(taken) + 3)))
-    return {**values, "name": next(name for name in names if name not in taken)}
+    return {**values, "name": connections.unused_name(web.db(), web.current_workspace().id, values["name"])}
 
 
 def _examples() -> dict[str, examples.Example]:

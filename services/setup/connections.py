@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
@@ -22,6 +23,8 @@ from services.errors import InvalidInput, NotFound, Stale
 from services.resources import Resources
 from services.setup.configuration import Configuration, problems
 
+MOST_OFFERED = 50
+"""Connections in one list to choose from; beyond that a person looks for a part of the name."""
 MOVED = (
     "{label} now points to another host, so enter the Client secret again: a stored secret goes only to the host "
     "it was given for."
@@ -37,10 +40,34 @@ DESTINATIONS = {
 }
 
 
-def of_workspace(session: Session, workspace_id: uuid.UUID) -> Sequence[Connection]:
-    """The connections of a workspace, by name."""
-    query = select(Connection).where(Connection.workspace_id == workspace_id)
-    return session.exec(query.order_by(Connection.name, col(Connection.id))).all()
+@dataclass(frozen=True)
+class Offer:
+    """Connections to choose from."""
+
+    names: Mapping[uuid.UUID, str]
+    """By name, so many of them as a person reads; the chosen one is always among them."""
+    more: bool
+    """Whether there are others."""
+
+
+def offered(session: Session, workspace_id: uuid.UUID, chosen: uuid.UUID | None, text: str = "") -> Offer:
+    """Some connections of a workspace, those with `text` in their names, and the `chosen` one if it is there."""
+    query = select(Connection.id, Connection.name).where(Connection.workspace_id == workspace_id)
+    fitting = query.where(col(Connection.name).icontains(text, autoescape=True)) if text else query
+    rows = session.exec(fitting.order_by(Connection.name, col(Connection.id)).limit(MOST_OFFERED + 1)).all()
+    names = dict(rows[:MOST_OFFERED])
+    if chosen is not None and chosen not in names:
+        names = dict(session.exec(query.where(Connection.id == chosen)).all()) | names
+    return Offer(names, len(rows) > MOST_OFFERED)
+
+
+def unused_name(session: Session, workspace_id: uuid.UUID, name: str) -> str:
+    """`name`, with a number behind it where the workspace has a connection of that name already."""
+    query = select(Connection.name).where(Connection.workspace_id == workspace_id)
+    taken = set(session.exec(query.where(col(Connection.name).startswith(name, autoescape=True))).all())
+    return next(
+        free for free in (name, *(f"{name} {count}" for count in range(2, len(taken) + 3))) if free not in taken
+    )
 
 
 def cards_of(session: Session, connection: Connection) -> Sequence[Card]:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from models import AuditEntry, Card, CardHeader, Connection, ConnectionState
+from services.setup import connections
 from tests.support.browserless import path_of
 
 FORM = {
@@ -114,6 +115,50 @@ def test_choosing_another_connection_brings_its_own_values(alice, world):
     form = {**FORM, "connection_id": str(connection.id)}
     page = alice.post_form("/cards/fields", form, headers={"HX-Request": "true"}).text
     assert inputs(page)["connection-client_id"] == "the stored client"
+
+
+def offered(page):
+    """Words of the choices in the list of connections."""
+    return re.findall(
+        r"<option[^>]*>([^<]*)</option>", page.partition('id="connection_id"')[2].partition("</select>")[0]
+    )
+
+
+def test_of_many_connections_some_are_listed_and_the_others_looked_for(alice, world, monkeypatch):
+    monkeypatch.setattr(connections, "MOST_OFFERED", 2)
+    rows = {name: world.connection(name=name) for name in ("Alpha", "Beta", "Gamma 100%", "Gamma 2")}
+    chosen = str(rows["Beta"].id)
+    form = {**FORM, "connection_id": chosen, "shown_connection": chosen, "connection-client_id": "typed meanwhile"}
+    page = alice.post_form("/cards/fields", form).text
+    assert offered(page) == ["New connection", "Alpha", "Beta"]
+    assert "Only the first ones that fit" in page
+    found = alice.post_form(
+        "/cards/fields", {**form, "find_connection": " gamma "}, headers={"HX-Request": "true"}
+    ).text
+    assert offered(found) == ["New connection", "Beta", "Gamma 100%", "Gamma 2"]
+    assert (inputs(found)["find_connection"], inputs(found)["found_for"]) == ("gamma", "gamma")
+    assert inputs(found)["connection-client_id"] == "typed meanwhile"
+    for text, names in (("100%", ["Beta", "Gamma 100%"]), ("0_", ["Beta"]), ("%", ["Beta", "Gamma 100%"])):
+        assert offered(alice.post_form("/cards/fields", {**form, "find_connection": text}).text)[1:] == names
+    card = world.card(connection=rows["Gamma 2"])
+    assert offered(alice.get(f"/cards/{card.id}").text) == ["New connection", "Gamma 2", "Alpha", "Beta"]
+
+
+def test_a_few_connections_are_all_listed_and_nothing_is_looked_for(alice, world):
+    names = [world.connection(name=name).name for name in ("Alpha", "Beta")]
+    page = alice.post_form("/cards/fields", FORM).text
+    assert offered(page) == ["New connection", *names]
+    assert "find_connection" not in page
+
+
+def test_enter_in_the_search_for_a_connection_saves_nothing(alice, world):
+    world.connection(name="Alpha")
+    typed = {**FORM, "find_connection": "alp", "entered": "1"}
+    reply = alice.post_form("/cards/new", typed)
+    assert (reply.status_code, offered(reply.text)) == (200, ["New connection", "Alpha"])
+    assert world.all(Card) == []
+    assert alice.post_form("/cards/new", {**typed, "found_for": "alp"}).status_code == 303
+    assert len(world.all(Card)) == 1
 
 
 def test_values_typed_for_one_connection_never_reach_another(alice, world):

@@ -81,6 +81,8 @@ def test_pages_hold_fifty(world, oscar):
     assert len(names_shown(page(oscar))) == 50
     assert names_shown(page(oscar, f"{ADDRESS}?page=2")) == ["C50", "C51"]
     assert 'rel="next"' in page(oscar)
+    assert "1 to 50 of 52" in page(oscar)
+    assert "51 to 52 of 52" in page(oscar, f"{ADDRESS}?page=2")
 
 
 def test_all_shown_are_selected_without_a_script(world, oscar):
