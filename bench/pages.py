@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from html import unescape
 from http.client import HTTPConnection
 from http.cookies import SimpleCookie
@@ -29,13 +30,14 @@ PASSWORD = "a lamp of walnut wood"
 
 def parts() -> Iterator[Part]:
     """All measurements of this module."""
-    yield Part(("preview", "preview-difference"), _preview)
+    yield Part(("preview", "preview-difference"), partial(_preview, "postgresql", "preview"))
+    yield Part(("preview-sqlite", "preview-sqlite-difference"), partial(_preview, "sqlite", "preview-sqlite"))
 
 
-def _preview(wanted: Wanted) -> Iterator[Figure]:
+def _preview(kind: str, name: str, wanted: Wanted) -> Iterator[Figure]:
     count = QUICK_CALLS if wanted.quick else CALLS
     with ExitStack() as stack:
-        place = stack.enter_context(arena("postgresql"))
+        place = stack.enter_context(arena(kind))
         bare = stack.enter_context(closing(Bare()))
         crowd = place.settle(10)
         place.endpoint.ask("behave", latency=API_SECONDS)
@@ -46,13 +48,13 @@ def _preview(wanted: Wanted) -> Iterator[Figure]:
             ours.append(statistics.median(_call(place, card_id) for _ in range(count)) * 1000)
             theirs.append(statistics.median(bare.calls(url, count)) * 1000)
         ours, theirs = ours[1:], theirs[1:]  # the first round makes connections
-    setup = f"postgresql, {API_SECONDS * 1000:g} ms API, card with OAuth, one after the other, p50, without rendering"
+    setup = f"{kind}, {API_SECONDS * 1000:g} ms API, card with OAuth, one after the other, p50, without rendering"
     reference = "a direct call over aiohttp, JSON read"
-    yield compare("preview", "ms", setup, Goal(at_most=1.25), ours, reference, theirs)
+    yield compare(name, "ms", setup, Goal(at_most=1.25), ours, reference, theirs)
     differences = [mine - other for mine, other in zip(ours, theirs, strict=True)]
     spread = (min(differences), max(differences))
     yield Figure(
-        "preview-difference",
+        f"{name}-difference",
         statistics.median(differences),
         "ms more",
         setup,
