@@ -407,10 +407,20 @@ def _close_interrupted(session: Session, connection_ids: Sequence[uuid.UUID], no
             col(Refresh.connection_id).in_(connection_ids),
             col(Refresh.lease_owner) != states.NO_LEASE,
         )
-        .values(outcome=Outcome.UNKNOWN, closed_at=now, failure_class=FailureClass.UNKNOWN, failure_reason=INTERRUPTED)
+        .values(interrupted(now))
         .execution_options(synchronize_session=False)
     )
     session.execute(statement)
+
+
+def interrupted(now: datetime) -> dict[str, Any]:
+    """What the journal says of a request whose process died after sending it."""
+    return {
+        "outcome": Outcome.UNKNOWN,
+        "closed_at": now,
+        "failure_class": FailureClass.UNKNOWN,
+        "failure_reason": INTERRUPTED,
+    }
 
 
 def lease_for(settings: Settings, owner: str, now: datetime, taken: datetime, began: float) -> Lease:

@@ -13,7 +13,6 @@ from models import (
     BulkRefresh,
     CardPreview,
     Heartbeat,
-    Outcome,
     Refresh,
     SingleUseLink,
     Token,
@@ -21,8 +20,7 @@ from models import (
 )
 from models.refresh import OPEN
 from models.types import utc_now
-from oauth.vocabulary import FailureClass
-from services.engine.claims import INTERRUPTED
+from services.engine import claims
 from services.engine.clock import SKEW
 from services.engine.kept_replies import erase_old
 from services.engine.states import NO_LEASE
@@ -93,8 +91,7 @@ def unanswered(session: Session, settings: Settings) -> int:
             col(Refresh.sent_at) < _ago(settings.lease + SKEW),
             ~leased.exists(),
         )
-        .values(outcome=Outcome.UNKNOWN, closed_at=utc_now(), failure_class=FailureClass.UNKNOWN)
-        .values(failure_reason=INTERRUPTED)
+        .values(claims.interrupted(utc_now()))
     )
     result = session.execute(statement.execution_options(synchronize_session=False))
     session.commit()

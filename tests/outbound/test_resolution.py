@@ -56,7 +56,7 @@ def test_one_internal_answer_refuses_the_name(names, canary, client_for, limits,
     assert not any(address in str(caught.value) for address in answers)
 
 
-def test_names_that_are_internal_absent_closed_or_silent_look_the_same(names, client_for, limits):
+def test_names_that_are_internal_absent_or_closed_look_the_same(names, client_for, limits):
     """EG-09: one text and one kind of failure for twenty names inside, one that nobody has, and a port that is shut."""
     with socket.socket() as shut:
         shut.bind(("127.0.0.1", 0))  # never listens, so whoever calls is turned away
