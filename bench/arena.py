@@ -30,10 +30,12 @@ from models.types import Place, utc_now
 from workers import queue
 
 CONCURRENCY = 200
-"""Requests in flight at the one provider host, for us and for the bare loop."""
+"""Requests in flight at most at the one provider host, for us and for the bare loop."""
+LEASES = 2 * CONCURRENCY
+"""What counts against a host's limit: a reply that waits for its commit still does, and so does what is sent next."""
 SETTINGS = {
-    "host_concurrency": str(CONCURRENCY),
-    "strict_concurrency": str(CONCURRENCY),
+    "host_concurrency": str(LEASES),
+    "strict_concurrency": str(LEASES),
     "agent_reserve": "0",
     "log_level": "WARNING",
 }
@@ -74,9 +76,13 @@ class Verdict:
     doubled: int
     leased: int
     open: int
+    in_flight: int
+    """At the endpoint, at most."""
 
-    def demand(self) -> None:
-        """Raise Broken unless all is as promised."""
+    def demand(self, in_flight: int | None = None) -> None:
+        """Raise Broken unless all is as promised, and no more than `in_flight` at once."""
+        if in_flight is not None and self.in_flight > in_flight:
+            raise Broken(f"{self.in_flight} requests were in flight at once")
         if self.lost or self.doubled or self.leased or self.open:
             raise Broken(
                 f"of {self.refreshed} refreshes {self.lost} were lost, {self.doubled} doubled; {self.leased} tokens "
@@ -170,7 +176,7 @@ class Arena:
             left_open = int(connection.execute(still_open).scalar_one())
         refreshed = sum(uses.counts)
         doubled = stand["refused"] + abs(stand["requests"] - stand["refused"] - refreshed)
-        return Verdict(refreshed, lost, doubled, self.leased(), left_open)
+        return Verdict(refreshed, lost, doubled, self.leased(), left_open, stand["most_in_flight"])
 
     def _wait(self, condition: Any) -> None:
         """Until it is so, or nothing more can come of it."""

@@ -48,7 +48,7 @@ def _fast(kind: str, wanted: Wanted) -> Iterator[Figure]:
             theirs["bare"].append(bare.run(url, count))
             for name, contender in contenders.items():
                 theirs[name].append(contender.run())
-        place.judge().demand()
+        place.judge().demand(CONCURRENCY)
     rates = [run.rate for run in ours]
     goals = {
         "fork": ("rate-fork", Goal(200), "one RQ job per token, forking worker, modules preloaded"),
@@ -76,7 +76,7 @@ def _slow(kind: str, wanted: Wanted) -> Iterator[Figure]:
             lambda: place.refresh(crowd, count),
             lambda: bare.run(f"http://{place.endpoint.host}/token", count),
         )
-        place.judge().demand()
+        place.judge().demand(CONCURRENCY)
     yield compare(
         f"rate-bare-100ms-{kind}",
         "refreshes/s",
@@ -96,7 +96,7 @@ def _tls(wanted: Wanted) -> Iterator[Figure]:
         plain, secure = place.settle(CROWD), place.settle(CROWD, secure=True)
         count = min(warm_up(place, plain, wanted), warm_up(place, secure, wanted))
         pairs = interleave(wanted.rounds, lambda: _steady(place, secure, count), lambda: _steady(place, plain, count))
-        place.judge().demand()
+        place.judge().demand(CONCURRENCY)
     rates = [[run.rate for run in runs] for runs in pairs]
     yield compare("tls", "refreshes/s", setup, Goal(0.7), rates[0], "the same without TLS", rates[1])
 

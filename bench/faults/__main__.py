@@ -41,7 +41,8 @@ def main() -> int:
             except KeyboardInterrupt:
                 print("Stopping: the rows under way are taken down. What is finished is kept.", file=sys.stderr)
                 stop.set()
-    print(f"\nFigures are in {RESULTS}.", f"{broken} promises were BROKEN." if broken else "Every promise was kept.")
+    words = f"{broken} promises were BROKEN." if broken else "Every promise that was tried was kept."
+    print(f"\nFigures are in {RESULTS}. {'Stopped before the end: not every row was played. ' * stop.is_set()}{words}")
     return 1 if broken or stop.is_set() else 0
 
 

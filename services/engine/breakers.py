@@ -57,7 +57,7 @@ def weigh(session: Session, settings: Settings, now: datetime, row: ProviderHost
     if row.open_until is not None and row.open_until > now:
         return  # it was sent before
     row.failures = row.failures + 1 if probing else min(row.failures + 1, settings.breaker_after)
-    if probing or (row.failures >= settings.breaker_after and (row.is_shared or _is_alone(session, row.host, slower))):
+    if probing or (row.failures >= settings.breaker_after and (row.is_shared or _is_alone(session, row, slower))):
         seconds = _throttled_wait(settings, failure) if slower else _down_wait(settings, row.failures)
         row.open_until = now + timedelta(seconds=seconds)
         session.flush()
@@ -89,8 +89,8 @@ def _throttled_wait(settings: Settings, failure: OAuthFailure) -> float:
     return min(asked, THROTTLED_AT_MOST) * random.uniform(1.0, 1.1)
 
 
-def _is_alone(session: Session, host: str, slower: bool) -> bool:
-    """Whether a host has but one connection, or, where it wants less, connections of but one workspace."""
-    whose = col(Token.workspace_id if slower else Token.connection_id)
-    here = select(whose).where(Token.provider_host == host, col(Token.access_token_sealed).is_not(None)).distinct()
-    return len(session.exec(here.limit(2)).all()) < 2
+def _is_alone(session: Session, row: ProviderHost, slower: bool) -> bool:
+    """Whether nobody but the failing connection uses a host; where it wants less, nobody but its workspace."""
+    others = col(Token.workspace_id) != row.failed_in if slower else col(Token.connection_id) != row.failed_for
+    here = select(Token.id).where(Token.provider_host == row.host, col(Token.access_token_sealed).is_not(None), others)
+    return session.exec(here.limit(1)).first() is None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 from pydantic import SecretStr
-from sqlalchemy import Row, update
+from sqlalchemy import Row, delete, update
 from sqlmodel import Session, col, select
 
 import logs
@@ -172,30 +172,26 @@ def open_one(
         return None
     if trigger is Trigger.MANUAL and requested_by is None:
         requested_by = token.requested_by
-    claim = Claim(
-        refresh_id=uuid.uuid4(),
-        token_id=token.id,
-        workspace_id=token.workspace_id,
-        connection_id=token.connection_id,
-        generation=token.generation,
-        version=connection.version,
-        owner=lease.owner,
-        lease_until=lease.until,
-        lease_ends=lease.ends,
-        trigger=trigger,
-        requested_by=requested_by,
-        registration=registration,
-        auth_method=token.auth_method,
-        refresh_token=refresh_token,
-        host=token.provider_host,
-        timing=Timing.of(connection),
-        learned_lifetime=token.learned_lifetime,
-        rotation=token.rotation,
-        reuse=token.reuse,
-        plain=False,
-    )
+    claim = _claim(token, connection, lease, uuid.uuid4(), trigger, requested_by, registration, refresh_token)
     batches.insert_many(session, Refresh, [_journal(claim, keyring, lease.now)])
     return claim
+
+
+def give_back(session: Session, unsent: Collection[Claim]) -> None:
+    """Undo claims under which nothing was sent, as far as they are still ours: due as before, and no journal row."""
+    session.execute(
+        update(Token)
+        .where(col(Token.id).in_([claim.token_id for claim in unsent]))
+        .where(col(Token.lease_owner).in_({claim.owner for claim in unsent}))
+        .values(lease_owner=None, lease_until=None)
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(
+        delete(Refresh)
+        .where(OPEN, col(Refresh.id).in_([claim.refresh_id for claim in unsent]))
+        .execution_options(synchronize_session=False)
+    )
+    session.commit()
 
 
 class _Wanted:
@@ -218,7 +214,7 @@ class _Wanted:
     def _is_withdrawn(self, row: Row[Any]) -> bool:
         if row.priority != Priority.MANUAL or row.requested_by is None:
             return False
-        key = (row.requested_by, row.token_workspace_id)
+        key = (row.requested_by, row.workspace_id)
         if key not in self._withdrawn:
             self._withdrawn[key] = eligibility.may_not_ask(self._session, *key)
         return self._withdrawn[key]
@@ -244,7 +240,7 @@ def _read(session: Session, ids: Sequence[uuid.UUID], lease: Lease) -> Sequence[
     table = Connection.metadata.tables["connections"]
     columns: list[Any] = [
         Token.id,
-        col(Token.workspace_id).label("token_workspace_id"),
+        Token.workspace_id,
         Token.connection_id,
         Token.generation,
         Token.priority,
@@ -294,36 +290,57 @@ def _plain(
     connection = cast(Connection, row)  # it has a connection's columns, and nothing else of one is asked for
     try:
         sealed = row.refresh_token_sealed
-        place = Place(row.token_workspace_id, "tokens", row.id, "refresh_token")
+        place = Place(row.workspace_id, "tokens", row.id, "refresh_token")
         refresh_token = None if sealed is None else keyring.decrypt(sealed, place)
         stored = cast(Iterable[ClientSecret], secrets.get(row.connection_id, ()))
         live = client_secrets.in_order(stored, row.client_secret_id, keyring)
     except Undecryptable:
         return None
     trigger = TRIGGERS[row.priority]
-    claim = Claim(
-        refresh_id=journal_id,
-        token_id=row.id,
-        workspace_id=row.token_workspace_id,
-        connection_id=row.connection_id,
-        generation=row.generation,
-        version=row.version,
+    asked_by = row.requested_by if trigger is Trigger.MANUAL else None
+    registration = client_secrets.with_secrets(connection, live)
+    plain = row.state is ConnectionState.ACTIVE and row.failure_class is None and not row.failures
+    claim = _claim(
+        cast(Token, row), connection, lease, journal_id, trigger, asked_by, registration, refresh_token, plain=plain
+    )
+    return claim, _journal(claim, keyring, lease.now)
+
+
+def _claim(
+    token: Token,
+    connection: Connection,
+    lease: Lease,
+    refresh_id: uuid.UUID,
+    trigger: Trigger,
+    requested_by: uuid.UUID | None,
+    registration: Registration,
+    refresh_token: SecretStr | None,
+    *,
+    plain: bool = False,
+) -> Claim:
+    """From rows, or from one row that has the columns of both; where they share a name it is the token's."""
+    return Claim(
+        refresh_id=refresh_id,
+        token_id=token.id,
+        workspace_id=token.workspace_id,
+        connection_id=token.connection_id,
+        generation=token.generation,
+        version=connection.version,
         owner=lease.owner,
         lease_until=lease.until,
         lease_ends=lease.ends,
         trigger=trigger,
-        requested_by=row.requested_by if trigger is Trigger.MANUAL else None,
-        registration=client_secrets.with_secrets(connection, live),
-        auth_method=row.auth_method,
+        requested_by=requested_by,
+        registration=registration,
+        auth_method=token.auth_method,
         refresh_token=refresh_token,
-        host=row.provider_host,
+        host=token.provider_host,
         timing=Timing.of(connection),
-        learned_lifetime=row.learned_lifetime,
-        rotation=row.rotation,
-        reuse=row.reuse,
-        plain=row.state is ConnectionState.ACTIVE and row.failure_class is None and not row.failures,
+        learned_lifetime=token.learned_lifetime,
+        rotation=token.rotation,
+        reuse=token.reuse,
+        plain=plain,
     )
-    return claim, _journal(claim, keyring, lease.now)
 
 
 def _journal(claim: Claim, keyring: Keyring, now: datetime) -> dict[str, Any]:

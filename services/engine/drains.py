@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
 
@@ -21,6 +22,11 @@ from services.engine.settle import Result
 from services.resources import Resources
 
 STOOD_STILL = "This process stood still for too long to send the request: by now somebody else may be sending it."
+AHEAD = 2
+"""Of what may be in flight: so much of it may be leased besides at most, to go out when there is a place for it."""
+PACES = 4
+"""How often in a tick it is reckoned how many requests end in one."""
+RANK = {trigger: priority for priority, trigger in leases.TRIGGERS.items()}
 SHARE = 8
 """Of what may be in flight, or is: so much of it must have ended before the database is asked for more."""
 
@@ -47,20 +53,25 @@ class Drain:
     and stored, since its refresh token may be spent.
     """
 
-    def __init__(self, resources: Resources, going_on: Callable[[], bool], limit: int) -> None:
-        """At most `limit` in flight; nothing is sent any more once `going_on` says no."""
-        self._resources, self._going_on, self._limit = resources, going_on, limit
+    def __init__(self, resources: Resources, seconds: float, stopping: Callable[[], bool], limit: int) -> None:
+        """At most `limit` in flight; no claim after `seconds`, and nothing is sent once `stopping` says so."""
+        self._resources, self._stopping, self._limit = resources, stopping, limit
+        self._until = time.monotonic() + seconds
+        self._ahead: deque[Claim] = deque()
+        """Leased, and waiting for a place among those under way: the most urgent first."""
         self._under_way: set[asyncio.Task[Result]] = set()
         self._arrived: list[Result] = []
         self._being_stored = 0
         self._beside: dict[str, asyncio.Task[None]] = {}
-        """The claim and the commit under way, one of each at most."""
+        """What is under way at the database: a claim, a commit, a giving back, one of each at most."""
         one_writer = resources.database.engine.dialect.name == "sqlite"
         self._turn: AbstractAsyncContextManager[object] = asyncio.Lock() if one_writer else nullcontext()
         self._news = asyncio.Event()
         self._problem: BaseException | None = None
-        self._sent = 0
-        self._claimed_at = float("-inf")
+        self._sent = self._over = 0
+        self._spare = 0
+        """How many may be leased ahead: what goes out within a tick, since somebody may pause it."""
+        self._claimed_at = self._reckoned_at = time.monotonic()
         self._enough: int | None = None
         """How many may be leased when the database is asked again, after it had less than we had room for."""
 
@@ -69,9 +80,11 @@ class Drain:
         while True:
             if self._wants_more():
                 self._begin("claim", self._claim())
+            if self._ahead and not self._may_send() and "return" not in self._beside:
+                self._begin("return", self._give_back())
             if self._arrived and "store" not in self._beside:
                 self._begin("store", self._store())
-            if not (self._beside or self._under_way or self._arrived):
+            if not (self._beside or self._under_way or self._arrived or self._ahead):
                 break
             await self._news_or_tick()
         if self._problem is not None:
@@ -84,20 +97,24 @@ class Drain:
 
     @property
     def _leased(self) -> int:
-        return len(self._under_way) + self._waiting
+        return len(self._ahead) + len(self._under_way) + self._waiting
 
     @property
     def _room(self) -> int:
-        """For how many requests more; replies that wait to be stored take none until there are many of them."""
-        return self._limit - len(self._under_way) - max(0, self._waiting - self._limit // 2)
+        """For how many leases more; replies that wait to be stored take none until there are many of them."""
+        most = self._limit + self._spare
+        return most - len(self._ahead) - len(self._under_way) - max(0, self._waiting - self._limit // 2)
+
+    def _may_send(self) -> bool:
+        return self._problem is None and not self._stopping()
 
     def _wants_more(self) -> bool:
         """Whether to ask the database for more: after each request that ends a look would cost too much."""
-        if self._problem is not None or "claim" in self._beside or self._room <= 0:
+        if "claim" in self._beside or self._room <= 0 or not self._may_send() or time.monotonic() >= self._until:
             return False
         worth_it = self._room >= self._limit // SHARE if self._enough is None else self._leased <= self._enough
         waited = time.monotonic() - self._claimed_at >= self._resources.settings.tick
-        return (worth_it or waited) and self._going_on()
+        return worth_it or waited
 
     def _begin(self, name: str, work: Coroutine[None, None, None]) -> None:
         """Do something beside the waiting; what it raises ends the claiming, and is told when the drain ends."""
@@ -113,14 +130,12 @@ class Drain:
 
     async def _claim(self) -> None:
         async with self._turn:
-            room = max(1, self._room)
+            room = min(self._limit, max(1, self._room))
             claims = await asyncio.to_thread(self._claim_due, room)
         self._claimed_at = time.monotonic()
-        for claim in claims:
-            task = asyncio.create_task(send(self._resources, claim))
-            task.add_done_callback(self._ended)
-            self._under_way.add(task)
-        self._sent += len(claims)
+        self._keep_pace()
+        self._ahead = deque(sorted([*self._ahead, *claims], key=lambda claim: RANK[claim.trigger]))
+        self._send_on()
         # Where hosts are full there is room when some of it has ended; where nothing is leased, nothing more is due.
         self._enough = None if len(claims) == room else self._leased - max(1, self._leased // SHARE)
 
@@ -128,12 +143,35 @@ class Drain:
         with self._resources.database.session(writing=True) as session:
             return leases.claim_due(session, self._resources.settings, room, self._resources.floors)
 
+    def _keep_pace(self) -> None:
+        """Reckon now and then, from how many requests have ended, how many may be leased ahead."""
+        tick, passed = self._resources.settings.tick, self._claimed_at - self._reckoned_at
+        if passed >= tick / PACES:
+            self._spare = min(self._limit // AHEAD, int(self._over * tick / passed))
+            self._reckoned_at, self._over = self._claimed_at, 0
+
+    def _send_on(self) -> None:
+        """Send what is leased, as far as there are places."""
+        while self._ahead and len(self._under_way) < self._limit and self._may_send():
+            task = asyncio.create_task(send(self._resources, self._ahead.popleft()))
+            task.add_done_callback(self._ended)
+            self._under_way.add(task)
+            self._sent += 1
+
+    async def _give_back(self) -> None:
+        """Nothing more is to be sent: whoever claims next may have what was leased ahead."""
+        async with self._turn:
+            claims, self._ahead = self._ahead, deque()
+            await asyncio.to_thread(settle.give_back, self._resources, claims)
+
     def _ended(self, task: asyncio.Task[Result]) -> None:
         self._under_way.discard(task)
+        self._over += 1
         if not task.cancelled() and task.exception() is None:
             self._arrived.append(task.result())
         elif not task.cancelled():
             self._problem = task.exception()
+        self._send_on()
         self._news.set()
 
     async def _news_or_tick(self) -> None:
@@ -164,9 +202,8 @@ def drain(
     Once `stopping` says so no request is started; those under way are finished and stored.
     Raises OperationalError and its like while the database is away, after storing what could be stored.
     """
-    until = time.monotonic() + seconds
 
     async def run() -> int:
-        return await Drain(resources, lambda: time.monotonic() < until and not stopping(), limit).run()
+        return await Drain(resources, seconds, stopping, limit).run()
 
     return resources.http.run(run())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,7 +17,7 @@ from models.database import AWAY, shared_now
 from models.types import steady, utc_now
 from oauth.vocabulary import FailureClass, OAuthFailure, TokenReply
 from services import audit, edits
-from services.engine import habits, hosts, states, successes
+from services.engine import claims, habits, hosts, states, successes
 from services.engine.breakers import Answer
 from services.engine.claims import Claim
 from services.resources import Resources
@@ -62,14 +62,27 @@ def persist(resources: Resources, results: Sequence[Result]) -> None:
         _one_by_one(resources, results)
 
 
+def give_back(resources: Resources, unsent: Collection[Claim]) -> None:
+    """Return leases under which nothing was sent, trying again as `persist` does. Raises what it raises then."""
+    _patiently(resources, unsent, lambda session: claims.give_back(session, unsent))
+
+
 def _persist(resources: Resources, results: Sequence[Result]) -> None:
-    while results:
+    if results:
+        _patiently(
+            resources, [claim for claim, _ in results], lambda session: settle(session, resources.settings, results)
+        )
+
+
+def _patiently(resources: Resources, held: Collection[Claim], work: Callable[[Session], None]) -> None:
+    """Do something in a session of its own, again while the database is away and one of the leases lasts."""
+    while True:
         try:
             with resources.database.session(writing=True) as session:
-                settle(session, resources.settings, results)
+                work(session)
             return
         except AWAY:
-            if steady() > max(claim.lease_ends for claim, _ in results):
+            if steady() > max(claim.lease_ends for claim in held):
                 raise
             time.sleep(RETRY_SECONDS)
 

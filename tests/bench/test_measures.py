@@ -70,10 +70,17 @@ def test_a_token_that_is_left_leased_is_counted(place):
 
 @pytest.mark.parametrize("wrong", ["lost", "doubled", "leased", "open"])
 def test_one_broken_promise_fails_the_run(wrong):
-    right = {"refreshed": 5, "lost": 0, "doubled": 0, "leased": 0, "open": 0}
+    right = {"refreshed": 5, "lost": 0, "doubled": 0, "leased": 0, "open": 0, "in_flight": 4}
     Verdict(**right).demand()
     with pytest.raises(Broken):
         Verdict(**right | {wrong: 1}).demand()
+
+
+def test_more_in_flight_than_the_bare_loop_has_fails_the_run():
+    verdict = Verdict(refreshed=5, lost=0, doubled=0, leased=0, open=0, in_flight=4)
+    verdict.demand(in_flight=4)
+    with pytest.raises(Broken):
+        verdict.demand(in_flight=3)
 
 
 def test_the_contenders_do_as_much_as_they_say(place):

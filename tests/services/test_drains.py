@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 from werkzeug.wrappers import Response
 
-from models import Outcome, Refresh
+from models import Outcome, Refresh, Token
 from models.types import utc_now
-from services.engine import drains
+from services.engine import drains, leases, settle
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def due(world, stub):
 def provider_of(stub):
     """Let the stub take a moment for each request, and do `first` at the first one; returns what was in flight."""
 
-    def answering(seconds=0.0, first=lambda: None):
+    def answering(seconds=0.0, first=lambda: None, each=lambda: None):
         lock, inside, most, calls = threading.Lock(), [0], [0], [0]
 
         def answer(_request):
@@ -40,6 +40,7 @@ def provider_of(stub):
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
                 is_first = calls[0] == 1
+                each()
             if is_first:
                 first()
             time.sleep(seconds)
@@ -82,12 +83,13 @@ def test_a_drain_that_is_told_to_stop_stores_what_it_has_sent_and_sends_no_more(
 
 def test_a_claim_that_fails_ends_the_claiming_and_loses_nothing_that_was_sent(resources, world, due, provider_of):
     """Their refresh tokens may be spent: they are waited for and stored before anybody hears of the trouble."""
-    broken = threading.Event()
-    provider_of(0.2, first=broken.set)
-    made = due(6)
+    provider_of(0.2)
+    made, looks = due(6), []
 
     def refuse(_connection, _cursor, statement, *_rest):
-        if broken.is_set() and statement.startswith("INSERT INTO refreshes"):
+        if statement.startswith("INSERT INTO refreshes"):
+            looks.append(statement)
+        if len(looks) > 1 and looks[-1] is statement:
             raise OperationalError("INSERT", {}, Exception("the database went away"))
 
     sa.event.listen(resources.database.engine, "before_cursor_execute", refuse)
@@ -98,3 +100,32 @@ def test_a_claim_that_fails_ends_the_claiming_and_loses_nothing_that_was_sent(re
     stored = {row.connection_id for row in sent}
     assert {world.access_token(connection) for connection in made if connection.id in stored} == {"at-2"}
     assert {world.token(connection).lease_owner for connection in made} == {None}, "the others are free for the next"
+
+
+def test_what_was_leased_ahead_is_free_again_when_the_process_is_to_stop(resources, world, due, provider_of):
+    """Nothing was sent under those leases: no journal row, no wait for a lease's end, no suspicion."""
+    stop, made, in_flight = threading.Event(), due(40), 4
+
+    def look():
+        if sum(row.lease_owner is not None for row in world.all(Token)) > in_flight:
+            stop.set()
+
+    most = provider_of(0.02, each=look)
+    sent = drains.drain(resources, 20.0, limit=in_flight, stopping=stop.is_set)
+    assert stop.is_set(), "nothing was leased ahead"
+    assert most[0] <= in_flight
+    assert [row.outcome for row in world.all(Refresh)] == [Outcome.STORED] * sent
+    rows = [world.token(connection) for connection in made]
+    assert {(row.lease_owner, row.lease_until, row.interruptions) for row in rows} == {(None, None, 0)}
+    assert sum(row.next_refresh_at <= utc_now() for row in rows) == 40 - sent, "they are due as before"
+    assert drains.drain(resources, 20.0) == 40 - sent
+
+
+def test_a_lease_that_somebody_else_took_over_is_not_given_back(resources, world, due):
+    """This process may have slept past its lease before it gives back what it did not send."""
+    (connection,) = due(1)
+    with resources.database.session(writing=True) as session:
+        (claim,) = leases.claim_due(session, resources.settings, 1)
+    world.set_token(connection, lease_owner="another:1:abc")
+    settle.give_back(resources, [claim])
+    assert world.token(connection).lease_owner == "another:1:abc"
