@@ -1,4 +1,4 @@
-"""The harness' hand on the endpoint: its process, its certificate, and its control line."""
+"""The harness' hand on servers of its own: their processes, the lines that drive them, and a certificate."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 from array import array
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -20,7 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from bench.installation import ROOT
 
-START_SECONDS = 20.0
+END_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -32,26 +33,23 @@ class Uses:
     """Seconds of the clock at which the last request came; 0 when none did."""
 
 
-class Endpoint:
-    """The endpoint in a process of its own."""
+class Server:
+    """A server of the harness in a process of its own, and the line that tells it what to do."""
 
-    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
-        """Start it and wait until it listens; with a certificate on TLS as well."""
-        self._folder = folder
-        path = str(folder / "endpoint.sock")
+    def __init__(self, module: str, path: Path, *arguments: str) -> None:
+        """Start it with its line at `path`, and wait until it listens: what it says then is `said`."""
+        self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.endpoint", path, *([str(certificate)] if certificate else [])],
+            [sys.executable, "-m", module, str(path), *arguments],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         assert self._process.stdout is not None
-        ports = json.loads(self._process.stdout.readline())
-        self.host = f"127.0.0.1:{ports[0]}"
-        self.secure_host = f"127.0.0.1:{ports[1]}" if certificate else ""
+        self.said = self._process.stdout.readline()
         self._line = socket.socket(socket.AF_UNIX)
-        self._line.connect(path)
+        self._line.connect(str(path))
         self._file = self._line.makefile("rwb")
 
     @property
@@ -60,10 +58,32 @@ class Endpoint:
         return self._process.pid
 
     def ask(self, do: str, **wishes: Any) -> Any:
-        """Any verb of `bench.endpoint.Control`."""
-        self._file.write(json.dumps({"do": do, **wishes}).encode() + b"\n")
-        self._file.flush()
-        return json.loads(self._file.readline())
+        """Any verb of its `Control`, by name."""
+        with self._lock:
+            self._file.write(json.dumps({"do": do, **wishes}).encode() + b"\n")
+            self._file.flush()
+            return json.loads(self._file.readline())
+
+    def close(self) -> None:
+        """End it."""
+        self._file.close()
+        self._line.close()
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(END_SECONDS)
+        self._process.stdout.close()
+
+
+class Endpoint(Server):
+    """The endpoint of `bench.endpoint`."""
+
+    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
+        """With a certificate it listens on TLS as well."""
+        self._folder = folder
+        super().__init__("bench.endpoint", folder / "endpoint.sock", *([str(certificate)] if certificate else []))
+        ports = json.loads(self.said)
+        self.host = f"127.0.0.1:{ports[0]}"
+        self.secure_host = f"127.0.0.1:{ports[1]}" if certificate else ""
 
     def stand(self) -> dict[str, int]:
         """All counts."""
@@ -80,15 +100,6 @@ class Endpoint:
             counts.fromfile(file, count)
             arrived.fromfile(file, count)
         return Uses(counts, arrived)
-
-    def close(self) -> None:
-        """End it."""
-        self._file.close()
-        self._line.close()
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(START_SECONDS)
-        self._process.stdout.close()
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:

@@ -1,48 +1,22 @@
-"""The harness' hand on the provider: its process, and its control line."""
+"""The harness' hand on the provider."""
 
 from __future__ import annotations
 
-import json
-import socket
-import subprocess
-import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from bench.faults.ledger import Mode
-from bench.installation import ROOT
-
-START_SECONDS = 20.0
+from bench.remote import Server
 
 
-class Remote:
+class Remote(Server):
     """The provider in its own process; every verb of its `Control` is a method here."""
 
     def __init__(self, folder: Path) -> None:
         """Start it and wait until it listens."""
-        path = str(folder / "provider.sock")
-        self._lock = threading.Lock()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.faults.provider", path],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._process.stdout is not None
-        self.port = int(self._process.stdout.readline())
-        self._line = socket.socket(socket.AF_UNIX)
-        self._line.connect(path)
-        self._file = self._line.makefile("rwb")
-
-    def ask(self, do: str, **wishes: Any) -> Any:
-        """Any verb by its name."""
-        with self._lock:
-            self._file.write(json.dumps({"do": do, **wishes}).encode() + b"\n")
-            self._file.flush()
-            return json.loads(self._file.readline())
+        super().__init__("bench.faults.provider", folder / "provider.sock")
+        self.port = int(self.said)
 
     def add(self, mode: Mode, count: int) -> list[dict[str, Any]]:
         """New grants: number, token, access."""
@@ -93,12 +67,3 @@ class Remote:
         until = time.monotonic() + seconds
         while self.stand()["in_flight"] and time.monotonic() < until:
             time.sleep(0.02)
-
-    def close(self) -> None:
-        """End it."""
-        self._file.close()
-        self._line.close()
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(START_SECONDS)
-        self._process.stdout.close()
