@@ -1,4 +1,4 @@
-"""Many rows in one statement, past the ORM: what a drain writes. Knows no table of its own.
+"""Many rows in one statement, past the ORM: what a drain reads and writes. Knows no table of its own.
 
 PostgreSQL gets one array for each column, written here since the driver takes ten times as long for it; SQLite gets
 one prepared statement for all rows. Values are stored just as the ORM stores them: by the column types' processors.
@@ -6,13 +6,25 @@ one prepared statement for all rows. Values are stored just as the ORM stores th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, LargeBinary, Table
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Dialect,
+    LargeBinary,
+    String,
+    Table,
+    Uuid,
+    any_,
+    cast,
+    literal,
+)
 from sqlalchemy.dialects import postgresql
-from sqlmodel import Session
+from sqlmodel import Session, col
 
 from models.database import Record
 
@@ -45,6 +57,18 @@ def update_many(
     names, table, connection = tuple(rows[0]), _table(model), session.connection()
     statement = _update(table, names, ("id", *where), tuple(keep), also, connection.dialect.name)
     return _run(connection, statement, table, names, rows)
+
+
+def among(session: Session, column: Any, ids: Iterable[uuid.UUID]) -> ColumnElement[bool]:
+    """Whether a column of ids holds one of many.
+
+    On PostgreSQL they are one parameter, so that the statement is the same whatever their number: it is prepared and
+    planned once. SQLite gains nothing by that.
+    """
+    if session.get_bind().dialect.name != "postgresql":
+        return col(column).in_(list(ids))
+    text = literal(f"{{{','.join(map(str, ids))}}}", String)
+    return col(column) == any_(cast(text, postgresql.ARRAY(Uuid)))
 
 
 def _run(connection: Connection, statement: str, table: Table, names: tuple[str, ...], rows: Sequence[Row]) -> int:

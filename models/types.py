@@ -13,7 +13,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -158,7 +158,7 @@ class Keyring:
         self.current_id = pairs[0][0]
         self._raw = dict(pairs)
         self._ciphers = {key_id: AESGCMSIV(key) for key_id, key in pairs}
-        self._fingerprint_key = hashlib.sha256(b"fingerprint" + pairs[0][1]).digest()
+        self._fingerprints = hmac.new(hashlib.sha256(b"fingerprint" + pairs[0][1]).digest(), digestmod="sha256")
 
     @classmethod
     def parse(cls, text: SecretStr) -> Keyring:
@@ -186,11 +186,14 @@ class Keyring:
 
     def fingerprint(self, value: SecretStr) -> str:
         """Keyed hash (HMAC-SHA-256, 128 bits in hex): tells two secrets apart and gives nothing away."""
-        return hmac.digest(self._fingerprint_key, value.get_secret_value().encode(), "sha256").hex()[:32]
+        # A copy, since hmac.digest lets other threads run each time, and is waited for by a drain's thread each time.
+        mac = self._fingerprints.copy()
+        mac.update(value.get_secret_value().encode())
+        return mac.hexdigest()[:32]
 
-    def encrypt(self, value: SecretStr, place: Place) -> bytes:
-        """Ciphertext of `value`, bound to `place`."""
-        nonce = os.urandom(NONCE_BYTES)
+    def encrypt(self, value: SecretStr, place: Place, nonce: bytes | None = None) -> bytes:
+        """Ciphertext of `value`, bound to `place`; `nonce` is one of `nonces`, for whoever seals many."""
+        nonce = nonce or os.urandom(NONCE_BYTES)
         data = value.get_secret_value().encode()
         key_id = self.current_id
         sealed = self._ciphers[key_id].encrypt(nonce, data, place.associated_data(key_id))
@@ -208,6 +211,12 @@ class Keyring:
         except (InvalidTag, ValueError):
             raise Undecryptable("was altered or belongs to another row", place) from None
         return SecretStr(data.decode())
+
+
+def nonces(count: int) -> Iterator[bytes]:
+    """So many random nonces, drawn at once: a call of the system for each lets other threads run each time."""
+    drawn = os.urandom(NONCE_BYTES * count)
+    return (drawn[place : place + NONCE_BYTES] for place in range(0, len(drawn), NONCE_BYTES))
 
 
 def key_id_of(sealed: bytes, place: Place | None = None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from pydantic import SecretStr
 
 from oauth.vocabulary import ClientAuthMethod, Registration
 
-SAFE = re.compile(r"[A-Za-z0-9_.~-]*")
+SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.~-"
 
 
 def basic(client: Any, _method: str, uri: str, headers: dict[str, str], body: str) -> tuple[str, dict[str, str], str]:
@@ -111,7 +110,7 @@ def form(params: Mapping[str, str]) -> str:
 
 
 def _encoded(text: str) -> str:
-    return text if SAFE.fullmatch(text) else quote_plus(text)
+    return text if text.isascii() and not text.encode().translate(None, SAFE) else quote_plus(text)
 
 
 def _added(body: str, params: Mapping[str, str]) -> str:

@@ -7,7 +7,6 @@ what comes out is a TokenReply or an OAuthFailure, and one of the two holds ever
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +22,6 @@ from oauth.lifetime import ladder, retry_after
 from oauth.scrub import one_line, scrub
 from oauth.vocabulary import FailureClass, LifetimeUnit, OAuthFailure, TokenReply
 
-PRINTABLE = re.compile(r"[\x21-\x7e]+")
 LONGEST_CODE = 100
 LONGEST_SCOPE = 8192
 LONGEST_TYPE = 40
@@ -205,7 +203,7 @@ def _token(answer: _Answer, unit: LifetimeUnit) -> TokenReply:
     """The token of a successful reply, if it is one that can be sent."""
     fields = answer.fields
     access = fields.get("access_token")
-    if not isinstance(access, str) or not PRINTABLE.fullmatch(access):
+    if not isinstance(access, str) or not _can_be_sent(access):
         raise answer.failure(FailureClass.REPLY_UNUSABLE, _no_token(answer, access))
     kind = fields.get("token_type", "")
     # A null is no missing type: it says that there is one and names none (TK-03).
@@ -227,6 +225,11 @@ def _token(answer: _Answer, unit: LifetimeUnit) -> TokenReply:
     )
 
 
+def _can_be_sent(token: str) -> bool:
+    """Whether a header can hold it: printable ASCII without a space (RFC 6750 §2.1 allows less)."""
+    return token.isascii() and token.isprintable() and bool(token) and " " not in token
+
+
 def _no_token(answer: _Answer, access: Any) -> str:
     """Why there is no access token to be used, as a sentence."""
     if access:
@@ -246,7 +249,11 @@ def _refresh_token(value: Any) -> SecretStr | None:
     """A refresh token to keep; it travels form-encoded, so any text that can be encoded will do."""
     if not isinstance(value, str) or not value.strip():
         return None
-    return None if any("\ud800" <= char <= "\udfff" for char in value) else SecretStr(value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return None
+    return SecretStr(value)
 
 
 def _scope(value: Any) -> str | None:

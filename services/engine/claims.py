@@ -181,14 +181,14 @@ def give_back(session: Session, unsent: Collection[Claim]) -> None:
     """Undo claims under which nothing was sent, as far as they are still ours: due as before, and no journal row."""
     session.execute(
         update(Token)
-        .where(col(Token.id).in_([claim.token_id for claim in unsent]))
+        .where(batches.among(session, Token.id, [claim.token_id for claim in unsent]))
         .where(col(Token.lease_owner).in_({claim.owner for claim in unsent}))
         .values(lease_owner=None, lease_until=None)
         .execution_options(synchronize_session=False)
     )
     session.execute(
         delete(Refresh)
-        .where(OPEN, col(Refresh.id).in_([claim.refresh_id for claim in unsent]))
+        .where(OPEN, batches.among(session, Refresh.id, [claim.refresh_id for claim in unsent]))
         .execution_options(synchronize_session=False)
     )
     session.commit()
@@ -260,7 +260,8 @@ def _read(session: Session, ids: Sequence[uuid.UUID], lease: Lease) -> Sequence[
     query = (
         sa.select(*columns)
         .join(table, table.c.id == Token.connection_id)
-        .where(col(Token.id).in_(ids), candidates.free(lease.taken), col(Token.next_refresh_at) <= lease.now)
+        .where(batches.among(session, Token.id, ids))
+        .where(candidates.free(lease.taken), col(Token.next_refresh_at) <= lease.now)
         .with_for_update(of=Token, skip_locked=True)
     )
     place = {row_id: number for number, row_id in enumerate(ids)}
@@ -270,7 +271,7 @@ def _read(session: Session, ids: Sequence[uuid.UUID], lease: Lease) -> Sequence[
 def _secrets(session: Session, connection_ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, list[_Secret]]:
     kept = ClientSecret
     columns: list[Any] = [kept.connection_id, kept.id, kept.workspace_id, kept.value_sealed, kept.set_at]
-    query = sa.select(*columns).where(col(kept.connection_id).in_(connection_ids))
+    query = sa.select(*columns).where(batches.among(session, kept.connection_id, connection_ids))
     found: dict[uuid.UUID, list[_Secret]] = defaultdict(list)
     for row in session.execute(query):
         found[row[0]].append(_Secret(*row[1:]))
@@ -368,7 +369,7 @@ def _write(session: Session, claims: Sequence[Claim], journal: Sequence[dict[str
         return
     statement = (
         update(Token)
-        .where(col(Token.id).in_([claim.token_id for claim in claims]))
+        .where(batches.among(session, Token.id, [claim.token_id for claim in claims]))
         .values(lease_owner=lease.owner, lease_until=lease.until, held=False)
         .execution_options(synchronize_session=False)
     )
@@ -421,7 +422,7 @@ def _close_interrupted(session: Session, connection_ids: Sequence[uuid.UUID], no
         update(Refresh)
         .where(
             OPEN,
-            col(Refresh.connection_id).in_(connection_ids),
+            batches.among(session, Refresh.connection_id, connection_ids),
             col(Refresh.lease_owner) != states.NO_LEASE,
         )
         .values(interrupted(now))

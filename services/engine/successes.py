@@ -16,7 +16,7 @@ from sqlmodel import Session, col
 
 from config import Settings
 from models import Connection, ConnectionState, Outcome, Refresh, Token, Trigger, batches, keyring_of
-from models.types import Keyring, Place, utc_now
+from models.types import Keyring, Place, nonces, utc_now
 from oauth.grants import GRANTS
 from oauth.vocabulary import OAuthFailure, TokenReply
 from services import edits
@@ -69,8 +69,8 @@ def _unchanged(session: Session, claims: Sequence[Claim]) -> set[uuid.UUID]:
     query = (
         sa.select(*columns)
         .join(Token, col(Token.connection_id) == Connection.id)
-        .where(col(Connection.id).in_(by_connection))
-        .where(col(Token.id).in_([claim.token_id for claim in claims]))
+        .where(batches.among(session, Connection.id, by_connection))
+        .where(batches.among(session, Token.id, [claim.token_id for claim in claims]))
         .order_by(col(Connection.id))
         .with_for_update(of=Connection, **edits.WITHOUT_KEY)
     )
@@ -84,10 +84,11 @@ def _unchanged(session: Session, claims: Sequence[Claim]) -> set[uuid.UUID]:
 
 
 def _rows(
-    settings: Settings, keyring: Keyring, stored: Iterable[tuple[Claim, TokenReply]]
+    settings: Settings, keyring: Keyring, stored: Sequence[tuple[Claim, TokenReply]]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What is written to the tokens' rows and to the journal's."""
     tokens, journal = [], []
+    drawn = nonces(2 * len(stored))
     for claim, reply in stored:
         renewable = bool(claim.refresh_token or reply.refresh_token)
         renewable = renewable or not GRANTS[claim.registration.grant_type].needs_person
@@ -105,8 +106,8 @@ def _rows(
             "generation": claim.generation,
             "lease_owner": claim.owner,
             **news,
-            "access_token_sealed": _sealed(keyring, claim, "access_token", reply.access_token),
-            "refresh_token_sealed": _sealed(keyring, claim, "refresh_token", reply.refresh_token),
+            "access_token_sealed": _sealed(keyring, claim, "access_token", reply.access_token, next(drawn)),
+            "refresh_token_sealed": _sealed(keyring, claim, "refresh_token", reply.refresh_token, next(drawn)),
             "scope": reply.scope,
             "client_secret_id": reply.client_secret_id,
             "rotation": rotation,
@@ -128,5 +129,6 @@ def _rows(
     return tokens, journal
 
 
-def _sealed(keyring: Keyring, claim: Claim, field: str, value: SecretStr | None) -> bytes | None:
-    return None if value is None else keyring.encrypt(value, Place(claim.workspace_id, "tokens", claim.token_id, field))
+def _sealed(keyring: Keyring, claim: Claim, field: str, value: SecretStr | None, nonce: bytes) -> bytes | None:
+    place = Place(claim.workspace_id, "tokens", claim.token_id, field)
+    return None if value is None else keyring.encrypt(value, place, nonce)
