@@ -20,6 +20,7 @@ from yarl import URL
 from outbound import redirects as following
 from outbound.addresses import REMEMBERED, Policy, check_url, unreachable
 from outbound.calls import Limits, Reply
+from outbound.deadline import Deadline
 from outbound.failures import (
     BadAddress,
     Blocked,
@@ -117,7 +118,7 @@ class Client:
         """
         started = time.monotonic()
         try:
-            async with asyncio.timeout(limits.deadline):
+            async with Deadline(limits.deadline):
                 return await self._follow(method, url, headers, body, limits, min(redirects, following.MOST), started)
         except TimeoutError:
             host = urlsplit(url).hostname or ""

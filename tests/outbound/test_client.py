@@ -1,5 +1,6 @@
 """One call over real connections: whole deadline, size, what is kept and what is not. TK-14, EG-06."""
 
+import asyncio
 import gzip
 import os
 import threading
@@ -74,6 +75,42 @@ def test_the_deadline_is_for_the_whole_call(serve, call, speak):
         call(serve(speak), within=Limits(deadline=0.5, connect=0.2, max_bytes=64 * 1024))
     assert time.monotonic() - begun < 3
     assert caught.value.maybe_sent
+
+
+def standing_still(client, url, *, stops, stands, deadline):
+    """One call by a client whose loop stands still in mid-request, as all of a process that is stopped does."""
+
+    async def stand_still():
+        await asyncio.sleep(stops)
+        time.sleep(stands)  # noqa: ASYNC251  # that is the point
+
+    async def both():
+        within = Limits(deadline=deadline, connect=0.2, max_bytes=MEBIBYTE)
+        return (await asyncio.gather(client.send("GET", url, limits=within), stand_still()))[0]
+
+    return client.run(both())
+
+
+def test_a_reply_that_came_while_the_process_stood_still_is_read(serve, client_for):
+    """There may be the only valid refresh token in it."""
+    body = b"x" * 300_000
+
+    def speak(connection, _request):
+        time.sleep(0.2)
+        connection.sendall(answer(body))
+        return True
+
+    server = serve(speak)
+    reply = standing_still(client_for(server.address), server.url, stops=0.1, stands=1.3, deadline=0.6)
+    assert reply.text.encode() == body
+
+
+def test_a_process_that_stood_still_waits_no_longer_for_what_does_not_come(serve, client_for):
+    server = serve(silent)
+    begun = time.monotonic()
+    with pytest.raises(Timeout):
+        standing_still(client_for(server.address), server.url, stops=0.1, stands=1.3, deadline=0.6)
+    assert time.monotonic() - begun < 1.4 + 3
 
 
 def test_a_call_after_a_timed_out_one_gets_its_own_reply(serve, client_for, limits):
