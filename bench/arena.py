@@ -31,7 +31,7 @@ from workers import queue
 
 CONCURRENCY = 200
 """Requests in flight at most at the one provider host, for us and for the bare loop."""
-LEASES = 2 * CONCURRENCY
+LEASES = 3 * CONCURRENCY
 """What counts against a host's limit: a reply that waits for its commit still does, and so does what is sent next."""
 SETTINGS = {
     "host_concurrency": str(LEASES),

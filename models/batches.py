@@ -16,7 +16,6 @@ from sqlalchemy import (
     Connection,
     Dialect,
     LargeBinary,
-    String,
     Table,
     Uuid,
     any_,
@@ -24,6 +23,7 @@ from sqlalchemy import (
     literal,
 )
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import NullType
 from sqlmodel import Session, col
 
 from models.database import Record
@@ -63,12 +63,13 @@ def among(session: Session, column: Any, ids: Iterable[uuid.UUID]) -> ColumnElem
     """Whether a column of ids holds one of many.
 
     On PostgreSQL they are one parameter, so that the statement is the same whatever their number: it is prepared and
-    planned once. SQLite gains nothing by that.
+    planned once. SQLite gains nothing by that. The parameter has no type of its own, since a text would be cast anew
+    for every row that is looked at.
     """
     if session.get_bind().dialect.name != "postgresql":
         return col(column).in_(list(ids))
-    text = literal(f"{{{','.join(map(str, ids))}}}", String)
-    return col(column) == any_(cast(text, postgresql.ARRAY(Uuid)))
+    array = literal(f"{{{','.join(map(str, ids))}}}", NullType())
+    return col(column) == any_(cast(array, postgresql.ARRAY(Uuid)))
 
 
 def _run(connection: Connection, statement: str, table: Table, names: tuple[str, ...], rows: Sequence[Row]) -> int:

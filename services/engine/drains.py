@@ -22,13 +22,12 @@ from services.engine.settle import Result
 from services.resources import Resources
 
 STOOD_STILL = "This process stood still for too long to send the request: by now somebody else may be sending it."
-AHEAD = 2
-"""Of what may be in flight: so much of it may be leased besides at most, to go out when there is a place for it."""
 PACES = 4
 """How often in a tick it is reckoned how many requests end in one."""
 RANK = {trigger: priority for priority, trigger in leases.TRIGGERS.items()}
-SHARE = 8
-"""Of what may be in flight, or is: so much of it must have ended before the database is asked for more."""
+BATCH, SHARE = 4, 8
+"""Of what may be in flight: for so much of it there must be room before the database is asked for more. Where it had
+less than there was room for, so much of what is leased must have ended."""
 
 
 async def send(resources: Resources, claim: Claim) -> Result:
@@ -112,7 +111,7 @@ class Drain:
         """Whether to ask the database for more: after each request that ends a look would cost too much."""
         if "claim" in self._beside or self._room <= 0 or not self._may_send() or time.monotonic() >= self._until:
             return False
-        worth_it = self._room >= self._limit // SHARE if self._enough is None else self._leased <= self._enough
+        worth_it = self._room >= self._limit // BATCH if self._enough is None else self._leased <= self._enough
         waited = time.monotonic() - self._claimed_at >= self._resources.settings.tick
         return worth_it or waited
 
@@ -147,7 +146,7 @@ class Drain:
         """Reckon now and then, from how many requests have ended, how many may be leased ahead."""
         tick, passed = self._resources.settings.tick, self._claimed_at - self._reckoned_at
         if passed >= tick / PACES:
-            self._spare = min(self._limit // AHEAD, int(self._over * tick / passed))
+            self._spare = min(self._limit, int(self._over * tick / passed))
             self._reckoned_at, self._over = self._claimed_at, 0
 
     def _send_on(self) -> None:
