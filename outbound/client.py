@@ -92,6 +92,32 @@ def _lookup_threads(_process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
 
 
+class _Call:
+    """One call under way: when it began, and what has arrived of the reply."""
+
+    def __init__(self, limits: Limits) -> None:
+        """It begins now."""
+        self.limits = limits
+        self.response: aiohttp.ClientResponse | None = None
+        self.content = bytearray()
+        self._started = time.monotonic()
+
+    def reply(self, response: aiohttp.ClientResponse) -> Reply:
+        """What has arrived."""
+        elapsed = time.monotonic() - self._started
+        return Reply(
+            response.status, response.headers, bytes(self.content), str(response.url), elapsed, response.charset
+        )
+
+    def arrived(self) -> Reply | None:
+        """The same of a reply that broke off; None while there is none, or nothing in it."""
+        if self.response is None:
+            return None
+        self.content += _unread(self.response.content)
+        del self.content[self.limits.max_bytes :]
+        return self.reply(self.response) if self.content else None
+
+
 class Client:
     """Sends requests under one policy. Threads may share it; a forked child gets a loop of its own."""
 
@@ -116,14 +142,19 @@ class Client:
 
         No redirect is followed unless `redirects` (3 at most) allows it; each hop is checked like the first.
         """
-        started = time.monotonic()
+        call = _Call(limits)
         try:
             async with Deadline(limits.deadline):
-                return await self._follow(method, url, headers, body, limits, min(redirects, following.MOST), started)
+                return await self._follow(method, url, headers, body, call, min(redirects, following.MOST))
         except TimeoutError:
             host = urlsplit(url).hostname or ""
-            words = f"{host} did not finish answering within {limits.deadline:g} seconds."
-            raise Timeout(host, words) from None
+            failure: OutboundFailure = Timeout(
+                host, f"{host} did not finish answering within {limits.deadline:g} seconds."
+            )
+        except OutboundFailure as problem:
+            failure = problem
+        failure.arrived = call.arrived()
+        raise failure from None
 
     def send_now(
         self,
@@ -177,12 +208,11 @@ class Client:
         url: str,
         headers: Mapping[str, str],
         body: bytes | None,
-        limits: Limits,
+        call: _Call,
         redirects: int,
-        started: float,
     ) -> Reply:
         while True:
-            reply = await self._once(method, check_url(url, self.policy), headers, body, limits, started)
+            reply = await self._once(method, check_url(url, self.policy), headers, body, call)
             if reply.status not in following.FOLLOWED or redirects == 0 or "location" not in reply.headers:
                 return reply
             redirects -= 1
@@ -190,9 +220,8 @@ class Client:
             method, headers, body = following.next_request(method, headers, body, reply.status, url, target)
             url = target
 
-    async def _once(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limits: Limits, started: float
-    ) -> Reply:
+    async def _once(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, call: _Call) -> Reply:
+        call.response = None
         target = (_remembered if "?" not in url else _parsed)(url)
         host = target.raw_host or ""
         for name, value in headers.items():
@@ -204,11 +233,12 @@ class Client:
                 headers=dict(headers),
                 data=body,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None, connect=limits.connect, sock_connect=limits.connect),
+                timeout=aiohttp.ClientTimeout(
+                    total=None, connect=call.limits.connect, sock_connect=call.limits.connect
+                ),
             ) as response:
-                content = await _read(response, host, limits.max_bytes)
-                elapsed = time.monotonic() - started
-                return Reply(response.status, response.headers, content, url, elapsed, response.charset)
+                await _read(response, host, call)
+                return call.reply(response)
         except aiohttp.ClientError as error:
             raise _sorted(error, host) from None
         except TimeoutError:
@@ -229,14 +259,21 @@ def _parsed(url: str) -> URL:
 _remembered = functools.lru_cache(maxsize=REMEMBERED)(_parsed)
 
 
-async def _read(response: aiohttp.ClientResponse, host: str, most: int) -> bytes:
-    content = bytearray()
+def _unread(content: aiohttp.StreamReader) -> bytes:
+    """What was received and is not handed out any more: once a connection is broken, aiohttp only says so."""
+    pieces, read = getattr(content, "_buffer", ()), getattr(content, "_buffer_offset", 0)
+    return b"".join(pieces)[read:]
+
+
+async def _read(response: aiohttp.ClientResponse, host: str, call: _Call) -> None:
+    most = call.limits.max_bytes
+    call.response, call.content = response, bytearray()
     async for chunk in response.content.iter_chunked(CHUNK):
-        content += chunk
-        if len(content) > most:
+        call.content += chunk
+        if len(call.content) > most:
+            del call.content[most:]
             response.close()
             raise TooLarge(host, f"{host} sent more than {most // 1024} KiB, which is the limit.")
-    return bytes(content)
 
 
 def _sorted(error: aiohttp.ClientError, host: str) -> OutboundFailure:

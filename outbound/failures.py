@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from outbound.calls import Reply
+
 
 class OutboundFailure(Exception):
     """Base. The message is for a person and holds a host name at most, never a path, query or secret."""
 
     maybe_sent = False
     """Whether the other side may have acted on the request."""
+    arrived: Reply | None = None
+    """The beginning of a reply that did not arrive whole."""
 
     def __init__(self, host: str, message: str, *, maybe_sent: bool | None = None) -> None:
         """`host` as typed; `message` a plain sentence."""
