@@ -11,24 +11,34 @@ from sqlmodel import Field
 
 from models.database import Record, Sealing, moment, now_column
 from models.types import Words, utc_now
-from oauth.vocabulary import STEPS_BY_CODE, FailureClass
+from oauth.vocabulary import AGAIN, STEPS_BY_CODE, FailureClass
 
 CHECKS = "answer"
 """Step at which our own checks of the provider's answer stop an attempt."""
+TOKEN_REQUEST = "token request"  # a step's name
+"""Step at which the code is exchanged."""
 PAUSED = "paused"
 """Code of an attempt that a pause stopped: nothing about the settings has to be corrected."""
-AGAIN = "Press Authorize to try again."
-NEXT_STEPS = {
-    FailureClass.GRANT_DEAD: AGAIN,
-    FailureClass.THROTTLED: f"Wait a minute. {AGAIN}",
-    FailureClass.PROVIDER_DOWN: f"{AGAIN} If it lasts, look at the provider's status page and check the endpoints.",
-    FailureClass.CERTIFICATE: (
-        "Ask the provider, or whoever runs your network's proxy, for a valid certificate. Then press Authorize again."
-    ),
-    FailureClass.REPLY_UNUSABLE: f"Check that the Token Endpoint is the right address. {AGAIN}",
-    FailureClass.UNKNOWN: AGAIN,
+WITHDRAWN = "withdrawn"
+"""Code of an attempt that somebody ended before its answer was used."""
+PAUSED_SINCE = "paused_since"
+"""Code of one that ended because its connection was paused meanwhile."""
+NEWER = "newer"
+"""Code of one that another authorization of the same connection has overtaken."""
+STOPPED = "process_stopped"
+"""Code of one whose process died between its token request and storing the reply."""
+STOPPED_WORDS = (
+    "The process stopped after it had sent the provider's code and before a reply was stored. The code is spent, and "
+    "the provider may have given an authorization that nobody holds; a new one takes its place."
+)
+STOPPED_ALONE = "The process stopped after it had asked the provider for a token and before a reply was stored."
+STEPS = {
+    PAUSED: f"Wait until that is resumed. {AGAIN}",
+    PAUSED_SINCE: "Resume the connection, then press Authorize again.",
+    NEWER: "There is nothing to do: the newer authorization goes on.",
+    STOPPED: AGAIN,
 }
-"""What to do about a failed attempt, which nobody repeats by itself; other classes have their own words."""
+"""What to do about an attempt, by the code of what ended it."""
 
 
 class AttemptOutcome(StrEnum):
@@ -69,8 +79,9 @@ class AuthorizationAttempt(Record, Sealing, table=True):
     connection_version: int = 0
     created_at: datetime = now_column()
     expires_at: datetime | None = moment()
+    """Until when the provider's answer may come; once it is used, until when the token request ends at the latest."""
     used_at: datetime | None = moment()
-    """When the callback claimed it; a second claim fails."""
+    """When its token request began: the callback claimed it, and a second claim fails."""
     ended_at: datetime | None = moment()
     outcome: AttemptOutcome = Field(
         default=AttemptOutcome.PENDING,
@@ -96,21 +107,45 @@ class AuthorizationAttempt(Record, Sealing, table=True):
         return self.outcome is AttemptOutcome.PENDING and late
 
     @property
+    def interrupted(self) -> bool:
+        """Whether its process died during the token request, be that closed already or only seen by its time."""
+        return self.failure_code == STOPPED or (self.expired and self.used_at is not None)
+
+    @property
+    def stopped_words(self) -> str:
+        """What an interruption means; with client credentials there is no code to be spent, nor a person's consent."""
+        return STOPPED_WORDS if self.state_hash else STOPPED_ALONE
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether another authorization of the same connection is in use in its place."""
+        return self.failure_code == NEWER
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether somebody ended it, or began a newer one that was quicker: nothing about it has to be corrected."""
+        return self.failure_code in (WITHDRAWN, PAUSED_SINCE, NEWER)
+
+    @property
     def standing(self) -> str:
-        """How it stands in one word: its outcome, or `expired`."""
+        """How it stands in one word: its outcome, `expired`, or `interrupted`."""
+        if self.outcome is not AttemptOutcome.SUCCEEDED and self.interrupted:
+            return "interrupted"
         return "expired" if self.expired else self.outcome.value
 
     def tells(self, version: int) -> bool:
-        """Whether its failure still says something: not once the configuration it met was changed, or it was ended."""
-        return self.failure_code != "withdrawn" and (self.failure_step == CHECKS or version == self.connection_version)
+        """Whether its failure still says something: not once the configuration it met was changed."""
+        return self.failure_step == CHECKS or version == self.connection_version
 
     @property
     def next_step(self) -> str:
         """What a person should do about its failure."""
-        if self.failure_code == PAUSED:
-            return f"Wait until that is resumed. {AGAIN}"
+        if self.interrupted:
+            return STEPS[STOPPED]
+        if self.failure_code in STEPS:
+            return STEPS[self.failure_code]
         if self.failure_code in STEPS_BY_CODE:
             return STEPS_BY_CODE[self.failure_code]
         if self.failure_class is None or self.failure_step == CHECKS:
             return AGAIN
-        return NEXT_STEPS.get(self.failure_class, self.failure_class.next_step)
+        return self.failure_class.first_step

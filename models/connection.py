@@ -177,7 +177,11 @@ class Connection(Record, Sealing, table=True):
         """What a person should do about its failure; empty while there is none."""
         if self.failure_code in STEPS_BY_CODE:
             return STEPS_BY_CODE[self.failure_code]
-        return self.failure_class.next_step if self.failure_class else ""
+        if self.failure_class is None:
+            return ""
+        if self.authorized_at is None or self.has_strange_grant:
+            return self.failure_class.first_step
+        return self.failure_class.next_step if self.grant.needs_person else self.failure_class.step_without_consent
 
     @property
     def awaits_replay(self) -> bool:
@@ -194,8 +198,9 @@ class Connection(Record, Sealing, table=True):
 
     @property
     def authorization_out_of_date(self) -> bool:
-        """Whether settings changed since the present grant was given."""
-        return bool(self.authorized_fingerprint) and self.authorized_fingerprint != self.fingerprint()
+        """Whether settings changed since somebody gave the present grant."""
+        changed = bool(self.authorized_fingerprint) and self.authorized_fingerprint != self.fingerprint()
+        return changed and self.grant.needs_person
 
     def registration(
         self,

@@ -105,8 +105,18 @@ class FailureClass(StrEnum):
 
     @property
     def next_step(self) -> str:
-        """What a person should do about it."""
+        """What a person should do about it, where there is a grant that goes on once it is mended."""
         return _WORDS[self][1]
+
+    @property
+    def first_step(self) -> str:
+        """The same where there is no grant yet: nobody but a person repeats a first authorization."""
+        return _FIRST_STEPS.get(self, self.next_step)
+
+    @property
+    def step_without_consent(self) -> str:
+        """The same where the grant is the client's own, and nobody has to agree to anything (RFC 6749 §4.4)."""
+        return _STEPS_WITHOUT_CONSENT.get(self, self.next_step)
 
     @property
     def retried(self) -> bool:
@@ -116,12 +126,31 @@ class FailureClass(StrEnum):
 
 UNDECRYPTABLE = "undecryptable"
 """Code of a failure whose reason names the secret that cannot be read, and the key it needs."""
+GIVEN_UP_REPLY = "reply_given_up"
+"""Code of a failure whose reply was kept, until somebody chose to try the old refresh token once more."""
+AGAIN = "Press Authorize to try again."
+NO_ENDPOINT = "no_token_endpoint"
+"""Code of a reply that shows that nothing is at the address, and holds nothing that could be a token."""
+NOTHING_KEPT = "no_token"
+"""Code of another reply that was not kept, since nothing in it could be a token."""
 STEPS_BY_CODE = {
+    NO_ENDPOINT: (
+        "Compare the Token Endpoint with the provider's documentation, correct it and save. What was authorized before "
+        "is then tried again by itself; else press Authorize."
+    ),
+    NOTHING_KEPT: (
+        "Check that the Token Endpoint is the right address, and that nothing answers in the provider's place, such as "
+        "a firewall or a sign-in page. What was authorized before is tried again by itself; else press Authorize."
+    ),
     UNDECRYPTABLE: (
         "Whoever runs this installation puts the missing key back at the end of CARDKEY_ENCRYPTION_KEYS of every "
         "process and restarts them; flask keys check says whether everything can be read again. Then press Refresh "
         "now. Where the key is lost or the secret damaged: of a client secret, enter it again under Client secret and "
         "save; of a token, press Authorize."
+    ),
+    GIVEN_UP_REPLY: (
+        "Nothing to do for now: Cardkey tries the old refresh token once more. If the provider refuses it, press "
+        "Authorize."
     ),
 }
 """What to do where the code of a failure tells more than its class."""
@@ -135,6 +164,9 @@ _RETRIED = frozenset(
         FailureClass.UNKNOWN,
     }
 )
+_COMPARE_CLIENT = "Compare Client ID, Client secret and Token endpoint authentication with the provider's"
+_COMPARE_REQUEST = "Compare Scope, Audience and the endpoints with the provider's documentation"
+_SAVE = "press Save configuration: Cardkey tries again at once"
 _WORDS = {
     FailureClass.GRANT_DEAD: (
         "The provider ended the authorization",
@@ -142,12 +174,11 @@ _WORDS = {
     ),
     FailureClass.CLIENT_BAD: (
         "The provider does not accept this client",
-        "Compare Client ID, Client secret and token endpoint authentication with the provider's, then save and "
-        "authorize again.",
+        f"{_COMPARE_CLIENT}, then {_SAVE}, without new consent.",
     ),
     FailureClass.REQUEST_BAD: (
         "The provider refused the request",
-        "Compare Scope, Audience and the endpoints with the provider's documentation, then save and authorize again.",
+        f"{_COMPARE_REQUEST}, then {_SAVE}, without new consent.",
     ),
     FailureClass.THROTTLED: (
         "The provider asks us to slow down",
@@ -175,6 +206,24 @@ _WORDS = {
         "It is not known whether the provider acted on the request",
         "Nothing to do for now: Cardkey tries again. If the provider refuses that, authorize again.",
     ),
+}
+_FIRST_STEPS = {
+    FailureClass.GRANT_DEAD: AGAIN,
+    FailureClass.CLIENT_BAD: f"{_COMPARE_CLIENT}, then press Save configuration and Authorize.",
+    FailureClass.REQUEST_BAD: f"{_COMPARE_REQUEST}, then press Save configuration and Authorize.",
+    FailureClass.THROTTLED: f"Wait a minute. {AGAIN}",
+    FailureClass.PROVIDER_DOWN: f"{AGAIN} If it lasts, look at the provider's status page and check the endpoints.",
+    FailureClass.CERTIFICATE: (
+        "Ask the provider, or whoever runs your network's proxy, for a valid certificate. Then press Authorize again."
+    ),
+    FailureClass.REPLY_UNUSABLE: f"Check that the Token Endpoint is the right address. {AGAIN}",
+    FailureClass.UNKNOWN: AGAIN,
+}
+_STEPS_WITHOUT_CONSENT = {
+    FailureClass.GRANT_DEAD: "Press Authorize: Cardkey asks for a token anew, and nobody has to sign in.",
+    FailureClass.CLIENT_BAD: f"{_COMPARE_CLIENT}, then {_SAVE}.",
+    FailureClass.REQUEST_BAD: f"{_COMPARE_REQUEST}, then {_SAVE}.",
+    FailureClass.UNKNOWN: "Nothing to do for now: Cardkey tries again.",
 }
 
 
@@ -240,8 +289,13 @@ class OAuthFailure(Exception):
         retry_after: float | None = None,
         raw: SecretStr | None = None,
         may_hold_token: bool = False,
+        brings_refresh_token: bool = False,
     ) -> None:
-        """`provider_said` is scrubbed already; `retry_after` in seconds; `may_hold_token` is said of `raw`."""
+        """`provider_said` is scrubbed already; `retry_after` in seconds.
+
+        `may_hold_token` is said of `raw`, and so is `brings_refresh_token`: that one in it is called a refresh token
+        and is not the one that was sent.
+        """
         super().__init__(reason)
         self.step = step
         self.failure_class = failure_class
@@ -251,6 +305,7 @@ class OAuthFailure(Exception):
         self.retry_after = retry_after
         self.raw = raw
         self.may_hold_token = may_hold_token
+        self.brings_refresh_token = brings_refresh_token
 
     def saying(self, more: str) -> OAuthFailure:
         """The same failure with another sentence at its end."""

@@ -103,8 +103,9 @@ class ConnectionForm(LivesForm):
 
     secrets: Sequence[client_secrets.Shown] = ()
     """What is stored already, the newest first."""
-    may_keep_secret = False
-    """Whether there is a secret, and a grant that depends on it."""
+    kept_secret: client_secrets.Shown | None = None
+    """The secret that may stay beside a new one: there is a grant that depends on it."""
+    has_grant = False
     stored_id: uuid.UUID | None = None
 
     def flow_label(self) -> str:
@@ -215,7 +216,7 @@ def stored_form(session: Session, stored: Connection) -> ConnectionForm:
     """The form of a stored connection."""
     form = FORMS[stored.grant_type](formdata=None, obj=stored, prefix=PREFIX)
     form = _dated(form, session, stored)
-    form.keep_old_secret.data = form.may_keep_secret
+    form.keep_old_secret.data = form.kept_secret is not None and not form.kept_secret.refused
     return form
 
 
@@ -231,7 +232,8 @@ def _dated(form: ConnectionForm, session: Session, stored: Connection | None) ->
     if stored is not None:
         token = tokens.current_token(session, stored)
         form.stored_id, form.secrets = stored.id, client_secrets.shown(session, stored, token)
-        form.may_keep_secret = bool(form.secrets) and grants.kept(token)
+        form.has_grant = grants.kept(token)
+        form.kept_secret = client_secrets.to_keep(form.secrets) if form.has_grant else None
     form.client_secret.set_at = form.secrets[0].set_at if form.secrets else None
     form.grant_type.data = form.grant.value
     return form

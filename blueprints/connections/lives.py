@@ -13,6 +13,7 @@ from blueprints.durations import DurationField, words
 from blueprints.forms import VersionedForm
 from models import Connection, Priority, Token
 from oauth.vocabulary import LifetimeRung, LifetimeUnit
+from services.engine import advice
 
 LIVES = (
     "assumed_lifetime",
@@ -150,6 +151,8 @@ def why_then(connection: Connection, token: Token) -> str:
         return "asked for by hand"
     if token.failures:
         return "the last try failed"
+    if advice.is_untried(connection, token):
+        return "with the settings as they are now"
     if token.priority == Priority.KEEP_ALIVE:
         return f"to keep the refresh token alive, which ends when unused for {words(connection.idle_limit or 0)}"
     return _share(connection, token, token.received_at, token.next_refresh_at)

@@ -9,17 +9,18 @@ from flask import Blueprint, flash, make_response, render_template, request, url
 from flask_login import login_required
 from werkzeug.wrappers import Response
 
-from blueprints import web
+from blueprints import gone, web
 from blueprints.connections import forms, lives
 from blueprints.forms import parsed_uuid
 from blueprints.operations.forms import FilterForm
 from blueprints.pauses import view
-from blueprints.stale import Difference, differences
-from models import Connection, ConnectionState, Role
+from blueprints.stale import Conflict, conflict
+from models import Connection, ConnectionState, Role, Token
 from models.types import utc_now
+from oauth.vocabulary import UNDECRYPTABLE
 from services.authorizing import authorization
-from services.engine import eligibility, habits, states, tokens
-from services.errors import InvalidInput, Stale
+from services.engine import advice, eligibility, habits, states, tokens
+from services.errors import InvalidInput, NotFound, Stale
 from services.operating import journal, overview, refreshes
 from services.operating.overview import Filter
 from services.operating.pauses import NOTHING_TO_PAUSE
@@ -32,7 +33,7 @@ FIELDS = {"fields_url": "connections.fields"}
 """Where a connection's form asks for the fields of another flow."""
 
 CHANGED = "refreshes-changed"
-"""What the status fragment calls out when the history, or what is kept of a reply, is another than it saw last."""
+"""What the status fragment calls out when the history, what is kept of a reply, or the state is news to it."""
 OFTEN, SELDOM = 2, 15
 """Seconds after which a page asks again how a connection stands: while something happens, and otherwise."""
 
@@ -85,18 +86,21 @@ def show(connection_id: uuid.UUID) -> Page:
 @login_required
 def save(connection_id: uuid.UUID) -> Page:
     """Save configuration."""
-    return _save(web.find(Connection, connection_id, Role.ADMIN))
+    deleted = gone.deletion(Connection, connection_id)
+    return _after_deletion(deleted) if deleted else _save(web.find(Connection, connection_id, Role.ADMIN))
 
 
 @blueprint.post("/fields")
 @web.role_required(Role.ADMIN)
 def fields() -> Page:
     """The fields of another flow, with everything typed kept; the whole page without htmx."""
-    stored = _named(request.form.get("connection_id", ""))
+    row_id = parsed_uuid(request.form.get("connection_id"))
+    deleted = gone.deletion(Connection, row_id)
+    stored = web.find(Connection, row_id, Role.ADMIN) if row_id and not deleted else None
     form = forms.typed_form(request.form, web.db(), stored)
     if web.is_htmx():
         return render_template("connections/_fields.html", form=form, **FIELDS, redirect_url=redirect_url())
-    return editor(stored, form)
+    return editor(stored, form, deleted=deleted)
 
 
 @blueprint.get("/<uuid:connection_id>/status")
@@ -114,10 +118,12 @@ def refresh(connection_id: uuid.UUID) -> Page:
     connection = web.find(Connection, connection_id, Role.OPERATOR)
     asked = refreshes.refresh_now(web.db(), web.resources().settings, [connection], web.me().user.id, web.actor())
     rung = queue.ring(web.resources())
-    words = (_stopped(connection) if asked.marked else "") or _asked_words(asked, rung)
+    words = (_stopped(connection) if asked.marked else "") or _asked_words(connection, asked, rung)
+    kind = "success" if asked.marked else "info"
     if web.is_htmx():
-        return status_fragment(connection, words)
-    return web.see_other("connections.show", words, connection_id=connection_id)
+        return status_fragment(connection, words, kind=kind)
+    flash(words, kind)
+    return web.see_other("connections.show", connection_id=connection_id)
 
 
 @blueprint.get("/<uuid:connection_id>/disconnect")
@@ -156,13 +162,19 @@ def delete(connection_id: uuid.UUID) -> Page:
     return web.see_other("connections.index", f"Deleted. {said}")
 
 
-def editor(connection: Connection | None, form: forms.ConnectionForm, conflict: list[Difference] | None = None) -> str:
+def editor(
+    connection: Connection | None,
+    form: forms.ConnectionForm,
+    clash: Conflict | None = None,
+    deleted: gone.Deleted | None = None,
+) -> str:
     """The page of one connection, or of one to be made."""
     return render_template(
         "connections/editor.html",
         connection=connection,
         form=form,
-        conflict=conflict,
+        conflict=clash,
+        deleted=deleted,
         workspace_id=connection.workspace_id if connection else web.target_workspace().id,
         may_edit=web.current_role() is Role.ADMIN,
         redirect_url=redirect_url(),
@@ -193,10 +205,10 @@ def authorization_of(connection: Connection, return_to: str) -> dict[str, Any]:
     }
 
 
-def status_fragment(connection: Connection, words: str = "", seen: str = "") -> Response:
+def status_fragment(connection: Connection, words: str = "", seen: str = "", kind: str = "success") -> Response:
     """How a connection stands, with a word about what was done; what else is on the page asks anew after news."""
-    around = standing(connection)
-    fragment = make_response(render_template("connections/_status.html", connection=connection, words=words, **around))
+    around = {**standing(connection), "words": words, "kind": kind}
+    fragment = make_response(render_template("connections/_status.html", connection=connection, **around))
     if seen != around["seen"]:
         fragment.headers["HX-Trigger"] = CHANGED
     return fragment
@@ -218,11 +230,14 @@ def _facts(connection: Connection, *, stopped: bool) -> dict[str, Any]:
     busy = token.is_leased(now) or (until_due <= 0 and not stopped)
     return {
         "token": token,
-        "seen": journal.mark(web.db(), connection),
+        "seen": f"{journal.mark(web.db(), connection)}.{connection.state.value}{'.stopped' if stopped else ''}",
         "now": now,
         "busy": busy and renewable,
         "stopped": stopped,
         "next_refresh": token.next_refresh_at if renewable else None,
+        "next_step": advice.next_step(connection, token),
+        "takes_admin": role is not Role.ADMIN and _takes_admin(connection, token),
+        "settings_note": advice.settings_note(connection, token),
         "why_then": lives.why_then(connection, token) if renewable and not stopped else "",
         "lifetime_words": lives.lifetime_words(connection, token),
         "ask_again": OFTEN if busy else SELDOM if stopped else round(min(max(until_due + 1, OFTEN), SELDOM)),
@@ -233,6 +248,13 @@ def _facts(connection: Connection, *, stopped: bool) -> dict[str, Any]:
     }
 
 
+def _takes_admin(connection: Connection, token: Token) -> bool:
+    """Whether what has to be done about a failure is an admin's to do, and nobody else's."""
+    kind = connection.failure_class
+    waits = kind is None or kind.retried or connection.awaits_replay or advice.is_untried(connection, token)
+    return not waits and connection.failure_code != UNDECRYPTABLE
+
+
 def redirect_url() -> str:
     """Byte for byte what providers receive."""
     return web.resources().settings.redirect_url
@@ -240,6 +262,7 @@ def redirect_url() -> str:
 
 def _save(connection: Connection | None) -> Page:
     form = forms.typed_form(request.form, web.db(), connection)
+    row_id = connection.id if connection else None
     workspace_id = connection.workspace_id if connection else web.target_workspace().id
     policy = web.resources().http.policy
     sound = form.validate()
@@ -261,24 +284,31 @@ def _save(connection: Connection | None) -> Page:
     except InvalidInput as problem:
         form.show(problem)
         return editor(connection, form), 422
+    except NotFound:
+        web.db().rollback()
+        deleted = gone.deletion(Connection, row_id)
+        if deleted is None:
+            raise
+        return _after_deletion(deleted)
     except Stale as problem:
         web.db().rollback()
         now: Connection = problem.current
         form.version.data = str(now.version)
-        return editor(now, form, conflict=differences(form, forms.stored_form(web.db(), now))), 409
+        return editor(now, form, conflict(form, forms.stored_form(web.db(), now), now)), 409
     for note in form.notes():
         flash(note, "info")
-    return web.see_other("connections.show", "Configuration saved.", connection_id=saved.id)
+    follows = connections.what_follows(web.db(), saved, form.configuration())
+    words = f"Configuration saved. {follows}".rstrip()
+    return web.see_other("connections.show", words, connection_id=saved.id)
+
+
+def _after_deletion(deleted: gone.Deleted) -> Page:
+    """What was typed for a connection that is gone: a new one, which is not saved yet."""
+    return editor(None, forms.typed_form(request.form, web.db(), None), deleted=deleted), 410
 
 
 def _confirm(template: str, connection: Connection) -> str:
     return render_template(template, connection=connection, cards=connections.cards_of(web.db(), connection))
-
-
-def _named(text: str) -> Connection | None:
-    """The connection a form belongs to; None for a new one."""
-    row_id = parsed_uuid(text)
-    return web.find(Connection, row_id, Role.ADMIN) if row_id else None
 
 
 def _stopped(connection: Connection) -> str:
@@ -292,12 +322,20 @@ def _stopped(connection: Connection) -> str:
     return ""
 
 
-def _asked_words(asked: refreshes.Asked, rung: bool) -> str:
+def _asked_words(connection: Connection, asked: refreshes.Asked, rung: bool) -> str:
     if asked.skipped:
         return next(iter(asked.skipped.values()))
     if asked.joined:
-        seconds = web.resources().settings.manual_cooldown
-        return f"It is being refreshed already, or was just now. By hand, that goes once in {seconds:g} seconds."
+        return _joined_words(connection)
     if not rung:
         return "Refresh asked for. The queue is away, so the scheduler sends it within a few seconds."
     return "Refresh asked for."
+
+
+def _joined_words(connection: Connection) -> str:
+    """Why a press sent nothing of its own: a refresh waits or is under way, or was made a moment ago."""
+    token, now = tokens.current_token(web.db(), connection), utc_now()
+    if token.is_leased(now) or (token.next_refresh_at is not None and token.next_refresh_at <= now):
+        return "It is being refreshed already; that refresh serves."
+    seconds = web.resources().settings.manual_cooldown
+    return f"Nothing was sent: by hand, that goes once in {seconds:g} seconds, and it was asked for just before."

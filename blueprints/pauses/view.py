@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from blueprints import web
@@ -9,6 +11,7 @@ from models import AuditEntry, Connection, ConnectionState
 from models.types import utc_now
 from outbound import origin
 from services.operating import pauses, providers
+from services.operating.providers import Notice
 from services.people import members
 
 
@@ -39,13 +42,29 @@ def of_lists() -> dict[str, Any]:
     return {"notices": found, "is_owner": web.me().user.is_owner}
 
 
+def stopped(connections: Iterable[Connection], notices: Sequence[Notice]) -> set[uuid.UUID]:
+    """Ids of those whose tokens are not renewed while the pauses in `notices` last."""
+    if any(notice.is_for_all for notice in notices):
+        return {connection.id for connection in connections}
+    hosts = {notice.host for notice in notices}
+    return {connection.id for connection in connections if hosts and origin(connection.token_endpoint) in hosts}
+
+
+def is_stopped(connection: Connection) -> bool:
+    """Whether somebody paused a connection, its provider or everything, so that nobody can authorize it."""
+    notices = providers.notices(web.db(), connection.workspace_id, origin(connection.token_endpoint))
+    return bool(notices) or connection.state is ConnectionState.PAUSED
+
+
 def of_connection(connection: Connection) -> dict[str, Any]:
     """What a page about a connection shows of its provider."""
     host = origin(connection.token_endpoint)
+    silent = providers.trouble(web.db(), utc_now(), host)
     return {
         "notices": providers.notices(web.db(), connection.workspace_id, host),
         "is_owner": web.me().user.is_owner,
-        "silent": providers.trouble(web.db(), utc_now(), host),
+        "silent": silent,
+        "being_tried": silent is not None and providers.is_being_tried(web.db(), utc_now(), host),
         "paused": _pause(connection) if connection.state is ConnectionState.PAUSED else None,
     }
 

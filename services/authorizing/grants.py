@@ -16,6 +16,8 @@ from services.resources import Resources
 
 NOTHING_KEPT = "There were no tokens to take away."
 NOT_TOLD = "Its tokens are gone from here. The provider was not told: remove the access there as well."
+RESTING = frozenset({ConnectionState.DRAFT, ConnectionState.CONFIGURED})
+"""States of a grant that waits for its own client to be configured again."""
 
 
 @dataclass(frozen=True)
@@ -55,33 +57,43 @@ def usable(connection: Connection, token: Token) -> bool:
     return kept(token) and not connection.has_strange_grant
 
 
-def after_change(session: Session, connection: Connection, token: Token) -> None:
+def after_change(session: Session, connection: Connection, token: Token, *, asks_anew: bool) -> None:
     """What saving means for the grant: one of another client rests until that client returns; others go on.
 
-    A connection that was stopped by its configuration is tried again at once, without new consent.
+    What was stopped is tried at once, without new consent; so is what is failing, if it now `asks_anew` for tokens.
+    Why it failed stays on the page until the provider has answered.
     """
     stands = connection.paused_from or connection.state
-    stopped = stands is ConnectionState.MISCONFIGURED
     if stands is ConnectionState.REAUTH_REQUIRED:
         return  # and why stays on the page: no edit brings an ended authorization back
     if connection.awaits_replay and usable(connection, token) and kept_replies.of(session, connection, token):
         return  # the kept reply is used first, or given up: the old refresh token is probably spent
-    connection.clear_failure()
     if not usable(connection, token):
+        connection.clear_failure()
         token.next_refresh_at = None
         connection.state, connection.paused_from = ConnectionState.CONFIGURED, None
         return
-    resting = stands in (ConnectionState.DRAFT, ConnectionState.CONFIGURED)
-    if not (stopped or resting):
+    if stands in RESTING:
+        connection.clear_failure()
+    elif stands is not ConnectionState.MISCONFIGURED and not (asks_anew and stands in states.FAILING):
         return
+    _try_now(connection, token)
+
+
+def _try_now(connection: Connection, token: Token) -> None:
+    """Let the grant be tried with what was saved; what nothing can renew is used to its end, and then found run out."""
     now = utc_now()
+    lives_on = token.is_valid(now) and not states.renewable(connection, token)
+    if lives_on:
+        connection.clear_failure()
+    next_state = states.until_tried(connection, token)
     token.failures = 0
-    next_state = ConnectionState.ACTIVE if token.is_valid(now) else ConnectionState.EXPIRED_RETRYING
     if connection.state is ConnectionState.PAUSED:
         connection.paused_from = next_state
         return
     # No longer somebody's request, which they may take back.
-    token.next_refresh_at, token.priority = now if states.renewable(connection, token) else None, Priority.SCHEDULED
+    token.next_refresh_at, token.priority = token.expires_at if lives_on else now, Priority.SCHEDULED
+    token.held = False
     connection.state = next_state
 
 

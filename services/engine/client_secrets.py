@@ -13,14 +13,17 @@ from datetime import datetime
 from pydantic import SecretStr
 from sqlmodel import Session, col, select
 
-from models import ClientSecret, Connection, Token, keyring_of
+from models import ClientSecret, Connection, Refresh, Token, keyring_of
 from models.types import Keyring, Undecryptable
-from oauth.vocabulary import Registration
+from oauth.vocabulary import FailureClass, Registration
 from services import audit
 from services.audit import Actor
 from services.errors import Refused
 
-IN_USE = "This client secret worked last, so it stays until the other one has worked."
+IN_USE, NOT_USED = "in use", "not used yet"
+NEEDED = "This client secret worked last, so it stays until the other one has worked."
+UNAUTHORIZED = "unauthorized_client"
+"""Error code that says nothing against the secret: the client may not use this flow (RFC 6749 §5.2)."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,11 @@ class Shown:
     id: uuid.UUID
     set_at: datetime
     standing: str
-    """In use, not used yet, or no longer used."""
+    """In words that go on from "it is"."""
+    worked: bool
+    """Whether it is the one that worked last."""
+    refused: bool
+    """Whether the provider has refused it since it was set, or, of the one that worked, since then."""
     removable: bool
 
 
@@ -98,18 +105,19 @@ def with_secrets(connection: Connection, secrets: Sequence[Live]) -> Registratio
 
 
 def shown(session: Session, connection: Connection, token: Token) -> list[Shown]:
-    """What to tell of the secrets, the newest first; which one is in use is known once one has worked."""
+    """What to tell of the secrets, the newest first: which one works, and which were refused, as the journal has it."""
     stored = rows(session, connection)
-    used = next((kept.set_at for kept in stored if kept.id == token.client_secret_id), None)
-    return [
-        Shown(
-            kept.id,
-            kept.set_at,
-            _standing(kept, token.client_secret_id, used),
-            len(stored) > 1 and kept.id != token.client_secret_id and (used is not None or kept is not stored[0]),
-        )
-        for kept in stored
-    ]
+    used = _worked(stored, token)
+    refused_at = _refused_at(session, connection) if stored else None
+    found = []
+    for kept in stored:
+        worked = used is not None and kept.id == used.id
+        since = token.received_at if worked and token.received_at else kept.set_at
+        refused = refused_at is not None and refused_at >= since
+        spare = not worked and (used is not None or refused or kept is not stored[0])
+        standing = _standing(kept, used, refused=refused)
+        found.append(Shown(kept.id, kept.set_at, standing, worked, refused, spare and len(stored) > 1))
+    return found
 
 
 def match(session: Session, connection: Connection, typed: SecretStr) -> ClientSecret | None:
@@ -149,11 +157,10 @@ def put(
     audit.record(session, actor, action, connection, connection.name)
 
 
-def to_keep(session: Session, connection: Connection, token: Token) -> uuid.UUID | None:
-    """Which secret stays when a new one is set beside it: the one that worked last, else the newest."""
-    stored = rows(session, connection)
-    used = next((kept.id for kept in stored if kept.id == token.client_secret_id), None)
-    return used or (stored[0].id if stored else None)
+def to_keep(found: Sequence[Shown]) -> Shown | None:
+    """Which secret may stay beside a new one: the one that worked last, else the newest if that was not refused."""
+    worked = next((secret for secret in found if secret.worked), None)
+    return worked or next((secret for secret in found[:1] if not secret.refused), None)
 
 
 def remove(session: Session, actor: Actor, connection: Connection, token: Token, secret_id: uuid.UUID) -> None:
@@ -162,7 +169,7 @@ def remove(session: Session, actor: Actor, connection: Connection, token: Token,
     if secret_id not in offered:
         return
     if not offered[secret_id]:
-        raise Refused(IN_USE)
+        raise Refused(NEEDED)
     session.delete(session.get_one(ClientSecret, secret_id))
     session.flush()
     audit.record(session, actor, "connection.secret_removed", connection, connection.name)
@@ -175,7 +182,26 @@ def drop(session: Session, connection: Connection) -> None:
     session.flush()
 
 
-def _standing(stored: ClientSecret, worked: uuid.UUID | None, used: datetime | None) -> str:
-    if stored.id == worked:
-        return "in use"
-    return "not used yet" if used is None or stored.set_at >= used else "no longer used"
+def _worked(stored: Sequence[ClientSecret], token: Token) -> ClientSecret | None:
+    """The secret that brought the present token; where that was not noted, the newest there was when it came."""
+    if token.client_secret_id is not None or token.received_at is None:
+        return next((kept for kept in stored if kept.id == token.client_secret_id), None)
+    return next((kept for kept in stored if kept.set_at <= token.received_at), None)
+
+
+def _refused_at(session: Session, connection: Connection) -> datetime | None:
+    """When the last request was sent in which the provider did not know the client by any of its secrets."""
+    query = select(Refresh.sent_at).where(
+        Refresh.connection_id == connection.id,
+        Refresh.failure_class == FailureClass.CLIENT_BAD,
+        Refresh.failure_code != UNAUTHORIZED,
+    )
+    return session.exec(query.order_by(col(Refresh.sent_at).desc()).limit(1)).first()
+
+
+def _standing(stored: ClientSecret, used: ClientSecret | None, *, refused: bool) -> str:
+    if used is not None and stored.id == used.id:
+        return "no longer accepted" if refused else IN_USE
+    if used is not None and stored.set_at < used.set_at:
+        return "no longer used"
+    return "refused by the provider" if refused else NOT_USED

@@ -15,6 +15,7 @@ from config import Settings
 from models import AuthorizationAttempt, Connection, ConnectionState, Outcome, Priority, Refresh, Token, keyring_of
 from models.types import Undecryptable, utc_now
 from oauth.grants import GRANTS
+from oauth.scrub import Hidden, star
 from oauth.vocabulary import UNDECRYPTABLE, FailureClass, OAuthFailure, Rotation, TokenReply
 from services import audit
 from services.engine import backoff, breakers, kept_replies, timing
@@ -33,6 +34,8 @@ QUARANTINED = (
     "only now and then, and alone. Look in the worker's log for what stopped it, then press Refresh now; if the "
     "provider no longer accepts the refresh token, authorize again."
 )
+FAILING = frozenset({ConnectionState.DEGRADED, ConnectionState.EXPIRED_RETRYING})
+"""Refreshes fail and are tried again; the connection's row says why."""
 RUN_OUT = "The access token can no longer be used, and the provider gave no refresh token to renew it with."
 ENDED_BY = {
     FailureClass.GRANT_DEAD: ConnectionState.REAUTH_REQUIRED,
@@ -152,21 +155,21 @@ def fail(session: Session, settings: Settings, connection: Connection, token: To
     token.held = failure.failure_class in breakers.DOWN
     if connection.state is ConnectionState.PAUSED:
         token.next_refresh_at, token.held = None, False
-    alive = token.is_valid(utc_now())
-    if alive and failure.failure_class is FailureClass.THROTTLED:
+    fine = (connection.paused_from or connection.state) is ConnectionState.ACTIVE and token.is_valid(utc_now())
+    if fine and failure.failure_class is FailureClass.THROTTLED:
         return
-    retrying = ConnectionState.DEGRADED if alive else ConnectionState.EXPIRED_RETRYING
-    move(session, connection, retrying, failure.failure_class)
+    move(session, connection, until_tried(connection, token), failure.failure_class)
 
 
 def waits_for_a_person(token: Token, failure: OAuthFailure) -> bool:
     """Whether trying again could do harm: the provider acted, and its reply may hold the only valid refresh token.
 
-    Sending the old one again ends the grant with some providers (RFC 9700 §4.14.2). Where refresh tokens are
-    known to stay, or there is none, trying again costs nothing.
+    Sending the old one again ends the grant with some providers (RFC 9700 §4.14.2). Where there is none, or refresh
+    tokens are known to stay and the reply names no new one, trying again costs nothing.
     """
-    spent = token.refresh_token_sealed is not None and token.rotation is not Rotation.NEVER
-    return spent and failure.failure_class is FailureClass.REPLY_UNUSABLE and failure.may_hold_token
+    if token.refresh_token_sealed is None or failure.failure_class is not FailureClass.REPLY_UNUSABLE:
+        return False
+    return failure.brings_refresh_token or (failure.may_hold_token and token.rotation is not Rotation.NEVER)
 
 
 def _note_secret(session: Session, connection: Connection, token: Token, secret_id: uuid.UUID | None) -> None:
@@ -193,8 +196,7 @@ def quarantine(session: Session, settings: Settings, connection: Connection, tok
     release(token)
     token.priority, token.next_refresh_at = Priority.SCHEDULED, utc_now() + timedelta(seconds=settings.retry_longest)
     note_failure(connection, OAuthFailure("refresh", FailureClass.UNKNOWN, QUARANTINED, code="process_stopped"))
-    state = ConnectionState.DEGRADED if token.is_valid(utc_now()) else ConnectionState.EXPIRED_RETRYING
-    move(session, connection, state, FailureClass.UNKNOWN)
+    move(session, connection, until_tried(connection, token), FailureClass.UNKNOWN)
 
 
 def fail_closed(session: Session, connection: Connection, token: Token, problem: Undecryptable) -> None:
@@ -220,6 +222,24 @@ def note_failure(row: Connection | Refresh | AuthorizationAttempt, failure: OAut
         row.failure_step = failure.step
     if isinstance(row, Connection):
         row.failed_at = utc_now()
+
+
+def conceal(session: Session, token: Token, failure: OAuthFailure) -> None:
+    """Star the stored tokens in a failure's words, before they are written anywhere.
+
+    What was sent is starred already; these are read here and not with every claim, since only a failure tells anything.
+    Of a token that cannot be read nobody knows where it stands, so then the provider's words are left out.
+    """
+    if not failure.provider_said and not failure.code:
+        return
+    keyring = keyring_of(session)
+    try:
+        hidden = Hidden((token.unseal("access_token", keyring), token.unseal("refresh_token", keyring)))
+    except Undecryptable:
+        failure.provider_said = ""
+        return
+    failure.provider_said, failure.code = star(failure.provider_said, hidden), star(failure.code, hidden)
+    failure.args = (star(str(failure), hidden),)
 
 
 def failure_of(connection: Connection) -> OAuthFailure | None:
@@ -251,6 +271,13 @@ def move(session: Session, connection: Connection, state: ConnectionState, why: 
     connection.state = state
     with audit.aside(session):
         audit.record(session, audit.WORKER, "connection.state_changed", connection, connection.name, **detail)
+
+
+def until_tried(connection: Connection, token: Token) -> ConnectionState:
+    """How a connection stands that is tried next: failing as long as a failure is on record, and never without one."""
+    if connection.failure_class is None:
+        return ConnectionState.ACTIVE
+    return ConnectionState.DEGRADED if token.is_valid(utc_now()) else ConnectionState.EXPIRED_RETRYING
 
 
 def release(token: Token) -> None:

@@ -17,7 +17,7 @@ from oauth.vocabulary import ClientAuthMethod, Reuse, Rotation
 from services import audit, edits
 from services.audit import Actor
 from services.authorizing import attempts, grants
-from services.engine import client_secrets, kept_replies, lifetimes, tokens
+from services.engine import advice, client_secrets, kept_replies, lifetimes, tokens
 from services.engine.lifetimes import LIVES
 from services.errors import InvalidInput, NotFound, Stale
 from services.resources import Resources
@@ -33,6 +33,13 @@ ALONE = (
     "In this flow the Client secret alone brings a token for the hosts that cards call, so enter it again: a stored "
     "secret is used only as it was given for."
 )
+TRIED_NOW = "Cardkey tries it now."
+TRIED_LATER = "It is tried as soon as the connection is resumed."
+UNTRIED = "The new client secret is untried until the next token request; Refresh now makes one."
+NOT_ASKED_WITH = LIVES | frozenset(
+    "name authorization_endpoint authorization_params pkce issuer revocation_endpoint".split()
+)
+"""Columns without a part in the requests that renew a token."""
 DESTINATIONS = {
     "token_endpoint": "Token Endpoint",
     "revocation_endpoint": "Revocation Endpoint",
@@ -160,19 +167,31 @@ def apply(
         client_secrets.drop(session, connection)
     if connection.fingerprint() != agreed_to:
         kept_replies.erase_consents(session, connection.id)
-    kept = client_secrets.to_keep(session, connection, token) if typed.keep_old_secret and typed.client_secret else None
+    kept = _secret_to_keep(session, connection, token, typed)
     if typed.client_secret is not None:
-        client_secrets.put(session, actor, connection, typed.client_secret, keep=kept)
-    token.client_secret_id = kept or token.client_secret_id
+        client_secrets.put(session, actor, connection, typed.client_secret, keep=kept.id if kept else None)
+    token.client_secret_id = kept.id if kept and kept.worked else token.client_secret_id
     if moved == "token_endpoint":
         token.rotation, token.reuse = Rotation.UNSEEN, Reuse.UNSEEN
     token.provider_host = outbound.origin(connection.token_endpoint)
     token.auth_method = None if set(changed) - LIVES or (typed.client_secret and not kept) else token.auth_method
-    grants.after_change(session, connection, token)
+    asks_anew = typed.client_secret is not None or not NOT_ASKED_WITH.issuperset(changed)
+    grants.after_change(session, connection, token, asks_anew=asks_anew)
     lifetimes.after_change(settings, connection, token, frozenset(changed))
     session.add_all((connection, token))
     audit.record(session, actor, "connection.configured", connection, connection.name, changed=changed)
     return connection
+
+
+def what_follows(session: Session, connection: Connection, typed: Configuration) -> str:
+    """What becomes of settings that were just saved, as a sentence; empty where nobody need know."""
+    token = tokens.current_token(session, connection)
+    if not grants.usable(connection, token) or connection.awaits_replay:
+        return ""
+    if advice.is_untried(connection, token):
+        return TRIED_LATER if connection.state is ConnectionState.PAUSED else TRIED_NOW
+    untried = typed.client_secret is not None and client_secrets.shown(session, connection, token)[:1]
+    return UNTRIED if untried and untried[0].standing == client_secrets.NOT_USED else ""
 
 
 def disconnect(resources: Resources, actor: Actor, connection_id: uuid.UUID) -> str:
@@ -181,10 +200,10 @@ def disconnect(resources: Resources, actor: Actor, connection_id: uuid.UUID) -> 
         connection = _locked(session, connection_id)
         goodbye = grants.goodbye(session, connection)
         grants.forget(session, connection, tokens.current_token(session, connection))
-        attempts.withdraw(session, connection, "The connection was disconnected meanwhile.")
+        withdrawn = attempts.withdraw(session, connection, attempts.DISCONNECTED)
         connection.clear_failure()
         connection.state = ConnectionState.DISCONNECTED
-        audit.record(session, actor, "connection.disconnected", connection, connection.name)
+        audit.record(session, actor, "connection.disconnected", connection, connection.name, **withdrawn)
         session.commit()
     return grants.revoke(resources, goodbye)
 
@@ -215,6 +234,15 @@ def delete(resources: Resources, actor: Actor, connection_id: uuid.UUID) -> str:
         session.delete(connection)
         session.commit()
     return grants.revoke(resources, goodbye)
+
+
+def _secret_to_keep(
+    session: Session, connection: Connection, token: Token, typed: Configuration
+) -> client_secrets.Shown | None:
+    """The secret that stays beside the one typed, if one is to."""
+    if typed.client_secret is None or not typed.keep_old_secret:
+        return None
+    return client_secrets.to_keep(client_secrets.shown(session, connection, token))
 
 
 def _read_again(session: Session, connection_id: uuid.UUID, *, lock: bool = False) -> Connection:

@@ -27,9 +27,18 @@ from models import (
 from models.database import shared_now
 from models.types import Undecryptable, utc_now
 from oauth import reply as replies
+from oauth.documents import Document
+from oauth.documents import document as read_document
 from oauth.explanation import is_page
-from oauth.fields import parsed
-from oauth.vocabulary import UNDECRYPTABLE, ClientAuthMethod, FailureClass, LifetimeUnit, OAuthFailure, TokenReply
+from oauth.vocabulary import (
+    GIVEN_UP_REPLY,
+    UNDECRYPTABLE,
+    ClientAuthMethod,
+    FailureClass,
+    LifetimeUnit,
+    OAuthFailure,
+    TokenReply,
+)
 from services import audit, edits
 from services.audit import Actor
 from services.authorizing import attempts, findings
@@ -111,8 +120,8 @@ def give_up(resources: Resources, actor: Actor, connection_id: uuid.UUID) -> str
         kept_replies.erase(session, connection.id)
         waiting = connection.awaits_replay
         if waiting:
-            alive = token.is_valid(utc_now())
-            states.move(session, connection, ConnectionState.DEGRADED if alive else ConnectionState.EXPIRED_RETRYING)
+            connection.failure_code = GIVEN_UP_REPLY
+            states.move(session, connection, states.until_tried(connection, token))
             token.failures = 0
             if connection.state is not ConnectionState.PAUSED:
                 token.next_refresh_at, token.priority = utc_now(), Priority.MANUAL
@@ -167,6 +176,7 @@ def _read(session: Session, connection: Connection, token: Token, journal: Refre
         step=step,
         unit=LifetimeUnit(connection.expires_in_unit),
         mapping=connection.reply_mapping,
+        renews=connection.grant.needs_person,
     )
     ended = found.lifetime is not None and (utc_now() - received_at).total_seconds() >= found.lifetime
     old = sent if journal.trigger is not Trigger.AUTHORIZE else None
@@ -197,10 +207,8 @@ def _store(
     token.auth_method = method
     journal.failure_class, journal.failure_code, journal.failure_said, journal.failure_reason = None, "", "", ""
     kept_replies.erase(session, connection.id)
-    if not token.is_valid(utc_now()):
-        states.move(session, connection, ConnectionState.EXPIRED_RETRYING)
-        if connection.state is not ConnectionState.PAUSED:
-            token.next_refresh_at = utc_now()
+    if not token.is_valid(utc_now()) and connection.state is not ConnectionState.PAUSED:
+        token.next_refresh_at = utc_now()
 
 
 def _end_attempt(session: Session, connection: Connection, token: Token, journal: Refresh) -> None:
@@ -217,10 +225,10 @@ def _end_attempt(session: Session, connection: Connection, token: Token, journal
 
 
 def _shown(session: Session, connection: Connection, token: Token, journal: Refresh) -> Kept:
-    problem, text, document = "", SecretStr(""), None
+    problem, text, found = "", SecretStr(""), Document()
     try:
         text = journal.unseal("raw_reply", keyring_of(session)) or text
-        document = parsed(text.get_secret_value())
+        found = read_document(text.get_secret_value())
         _read(session, connection, token, journal)
     except Undecryptable as damage:
         problem = damage.sentence
@@ -232,16 +240,16 @@ def _shown(session: Session, connection: Connection, token: Token, journal: Refr
         received_at=journal.closed_at or journal.sent_at,
         status=journal.http_status,
         characters=len(text.get_secret_value()),
-        what=_what(text.get_secret_value(), document),
+        what=_what(text.get_secret_value(), found),
         problem=problem,
-        tree=None if document is None else reply_shapes.tree(document),
-        suggestions=reply_shapes.suggestions(document) if problem else [],
+        tree=None if found.value is None else reply_shapes.tree(found.value),
+        suggestions=reply_shapes.suggestions(found.value) if problem else [],
     )
 
 
-def _what(text: str, document: object) -> str:
-    if document is not None:
-        return "JSON" if text.lstrip("\ufeff \t\r\n").startswith(("{", "[")) else "a form"
+def _what(text: str, found: Document) -> str:
+    if found.value is not None:
+        return ("a form" if found.is_form else "JSON") + ("" if found.whole else " that breaks off")
     if is_page(text):
-        return "a web page"
+        return "a web page, or XML"
     return "text that breaks off, or is neither JSON nor a form" if text.strip() else "nothing"

@@ -1,9 +1,15 @@
 """The pages of connections: what each role may do, and that nothing secret is shown."""
 
+import uuid
+from datetime import timedelta
+
 import pytest
 
-from models import Connection, ConnectionState, Priority
+from models import ClientSecret, Connection, ConnectionState, Priority, Role
+from models.types import utc_now
+from services.audit import Actor
 from services.operating import overview
+from services.setup import connections
 from tests.blueprints.test_cards import FORM as CARD_FORM
 from tests.blueprints.test_cards import inputs
 
@@ -77,6 +83,73 @@ def test_a_stale_save_shows_both_values(alice, world):
     assert answer.status_code == 409
     assert "theirs" in answer.text
     assert inputs(answer.text)["connection-scope"] == "mine"
+    assert "You saved this in another tab or window" in answer.text
+
+
+def test_a_stale_save_says_who_saved_meanwhile(alice, world):
+    connection = world.connection(name="Shop", scope="before")
+    world.join(world.acme, world.gus, Role.ADMIN)
+    form = {**FORM, "connection-version": "1"}
+    theirs = {**form, "connection-scope": "theirs"}
+    assert world.client(world.gus).post_form(f"/connections/{connection.id}", theirs).status_code == 303
+    mine = {**form, "connection-scope": "mine"}
+    assert f"{world.gus.email} saved in the meantime" in alice.post_form(f"/connections/{connection.id}", mine).text
+    world.leave(world.acme, world.gus)
+    gone = alice.post_form(f"/connections/{connection.id}", mine).text
+    assert "Somebody else saved in the meantime" in gone
+    assert world.gus.email not in gone
+
+
+def test_saving_what_another_tab_deleted_says_so_and_gives_everything_back(alice, app, world):
+    connection = world.connection(name="Shop")
+    world.join(world.acme, world.gus, Role.ADMIN)
+    place = f"/connections/{connection.id}"
+    assert world.client(world.gus).post_form(f"{place}/delete").status_code == 303
+    typed = {**FORM, "workspace_id": str(world.acme.id), "connection_id": str(connection.id)}
+    answer = alice.post_form(place, typed)
+    assert answer.status_code == 410
+    assert f"{world.gus.email} deleted this connection" in answer.text
+    assert "<time" in answer.text
+    assert "typed-canary-secret" not in answer.text
+    assert world.all(Connection) == []
+    kept = inputs(answer.text)
+    assert kept["connection-scope"] == "orders.read"
+    assert 'action="/connections/new"' in answer.text
+    fields = alice.post_form("/connections/fields", typed)  # the same, brought back through signing in
+    assert f"{world.gus.email} deleted this connection" in fields.text
+    again = {**typed, **kept, "connection-client_secret": ""}
+    again.pop("csrf_token")
+    assert alice.post_form("/connections/new", again).status_code == 303
+    (made,) = world.all(Connection)
+    (secret,) = world.all(ClientSecret, connection_id=made.id)
+    assert secret.unseal("value", world.resources.database.keyring).get_secret_value() == "typed-canary-secret"
+
+
+def test_who_deleted_a_connection_is_told_to_admins_of_its_workspace_alone(alice, app, world):
+    connection = world.connection()
+    place = f"/connections/{connection.id}"
+    alice.post_form(f"{place}/delete")
+    for person in (world.oscar, world.ann, world.gus):
+        answer = world.client(person).post_form(place, FORM)
+        assert (answer.status_code, "deleted this" in answer.text) == (404, False)
+    assert "You deleted this connection in another tab or window" in alice.post_form(place, FORM).text
+    assert alice.post_form(f"/connections/{uuid.uuid4()}", FORM).status_code == 404
+    assert world.all(Connection) == []
+
+
+def test_a_connection_deleted_at_the_very_moment_it_is_saved_is_told_too(alice, world, monkeypatch):
+    connection = world.connection()
+    real = connections.save
+
+    def deleted_first(session, *args, **more):
+        session.rollback()
+        connections.delete(world.resources, Actor.person(world.alice), connection.id)
+        return real(session, *args, **more)
+
+    monkeypatch.setattr(connections, "save", deleted_first)
+    answer = alice.post_form(f"/connections/{connection.id}", {**FORM, "connection-version": "1"})
+    assert answer.status_code == 410
+    assert inputs(answer.text)["connection-name"] == "Shop"
 
 
 def test_blanks_at_the_ends_are_kept_and_told(alice, world):
@@ -92,7 +165,11 @@ def test_a_second_press_soon_after_the_first_says_why_nothing_more_happens(app, 
     assert "Refresh asked for." in oscar.post_form(f"/connections/{connection.id}/refresh", **press).text
     again = oscar.post_form(f"/connections/{connection.id}/refresh", **press).text
     assert "Refresh asked for." not in again
-    assert "once in 30 seconds" in again
+    assert "It is being refreshed already; that refresh serves." in again
+    world.set_token(connection, next_refresh_at=utc_now() + timedelta(hours=1))
+    over = oscar.post_form(f"/connections/{connection.id}/refresh", **press).text
+    assert "Nothing was sent: by hand, that goes once in 30 seconds" in over
+    assert 'data-flash="info"' in over
 
 
 def test_refresh_now_is_offered_only_where_it_can_do_something(app, world):

@@ -7,7 +7,7 @@ import pytest
 
 from models import AttemptOutcome, AuditEntry, ClientSecret, ConnectionState, Refresh, Trigger
 from models.types import utc_now
-from oauth.vocabulary import ClientAuthMethod, OAuthFailure
+from oauth.vocabulary import ClientAuthMethod, GrantType, OAuthFailure
 from services.engine import tokens
 from tests.blueprints.test_cards import inputs
 from tests.support import flow
@@ -148,8 +148,60 @@ def test_a_second_secret_is_shown_with_its_standing_and_removed_on_its_page(worl
     assert {"connection.secret_added", "connection.secret_removed"} <= told
 
 
+def test_a_new_secret_is_untried_until_a_request_was_made_with_it(world, resources, alice, connection, stub):
+    world.authorize(connection)
+    page = f"/connections/{connection.id}"
+    typed = form(alice, connection, client_secret="canary-typing-error")
+    del typed["connection-keep_old_secret"]
+    said = alice.post_form(page, typed, follow_redirects=True).text
+    assert "Configuration saved. The new client secret is untried until the next token request" in said
+    assert "The client secret that is stored is not used yet: the next token request tries it." in said
+    stub.expect_oneshot_request("/token").respond_with_json({"error": "invalid_client"}, status=401)
+    with pytest.raises(OAuthFailure):
+        tokens.refresh(resources, connection.id, Trigger.MANUAL)
+    refused = alice.get(page).text
+    assert "The client secret that is stored is refused by the provider." in refused
+    assert "connection-keep_old_secret" not in refused
+    assert "press Save configuration: Cardkey tries again at once, without new consent." in refused
+    mended = alice.post_form(page, form(alice, connection, client_secret="canary-right"), follow_redirects=True).text
+    assert "Configuration saved. Cardkey tries it now." in mended
+    assert "Refresh failing" in mended
+    assert "the settings were saved since, and Cardkey tries them now" in mended
+    assert "does not accept this client" in mended, "the reason stays until the provider has answered"
+    stub.expect_oneshot_request("/token").respond_with_json({"access_token": "new", "expires_in": 3600})
+    assert tokens.drain(resources, 5) == 1
+    fine = alice.get(page).text
+    assert "Connected" in fine
+    assert "The client secret that is stored" not in fine
+    assert "connection-keep_old_secret" in fine
+    assert "canary" not in fine
+
+
 def test_without_a_grant_a_new_secret_simply_takes_the_place_of_the_old(world, alice, connection):
     assert "keep_old_secret" not in alice.get(f"/connections/{connection.id}").text
     alice.post_form(f"/connections/{connection.id}", form(alice, connection, client_secret="another"))
     assert len(world.all(ClientSecret, connection_id=connection.id)) == 1
     assert json.dumps(world.reread(connection).reply_mapping) == "{}"
+
+
+def test_a_wrong_address_leaves_nothing_to_use_and_says_that_it_is_one(world, alice, stub):
+    machine = world.connection(
+        token_endpoint=stub.url_for("/nothing"), grant_type=GrantType.CLIENT_CREDENTIALS, issuer=""
+    )
+    stub.expect_request("/nothing").respond_with_data("There is nothing at /nothing here.", 404)
+    page = flow.press(alice, machine)
+    for address in (page, f"/connections/{machine.id}"):
+        shown = alice.get(address).text
+        assert "There is no token endpoint at this address: it answered with status 404." in shown
+        assert "Compare the Token Endpoint" in shown
+        assert "Use this reply" not in shown
+        assert "nobody could read" not in shown
+    assert all(row.raw_reply_sealed is None for row in world.all(Refresh, connection_id=machine.id))
+
+
+def test_what_is_to_be_corrected_stands_above_what_was_kept(world, alice, connection, provider, stub):
+    provider.control(auto_consent=True)
+    answer(stub)
+    flow.walk(world, alice, connection)
+    page = alice.post_form(f"/connections/{connection.id}", form(alice, connection, token_endpoint="nowhere")).text
+    assert 0 < page.index("Please correct") < page.index("nobody could read") < page.index("connection-client_id")

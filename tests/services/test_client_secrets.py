@@ -83,10 +83,13 @@ def save(world, resources, actor):
     return save
 
 
-def standing(world, resources, connection):
+def shown(world, resources, connection):
     with resources.database.session() as session:
-        found = client_secrets.shown(session, connection, tokens.current_token(session, connection))
-    return [(secret.standing, secret.removable) for secret in found]
+        return client_secrets.shown(session, connection, tokens.current_token(session, connection))
+
+
+def standing(world, resources, connection):
+    return [(secret.standing, secret.removable) for secret in shown(world, resources, connection)]
 
 
 def refresh(resources, connection):
@@ -120,6 +123,44 @@ def test_the_old_secret_is_used_until_the_provider_wants_the_new_one(world, reso
     endpoint.accepted = {OLD}  # the provider rolls back
     assert refresh(resources, connection) is None
     assert standing(world, resources, connection) == [("not used yet", True), ("in use", False)]
+
+
+def test_a_secret_that_never_worked_is_called_refused_and_not_kept(world, resources, connection, endpoint, save):
+    """Whoever mends a mistyped secret must not find the mistake called the one in use, nor stored beside it."""
+    assert standing(world, resources, connection) == [("in use", False)], "it brought the token, though nobody noted it"
+    save(connection, "a typing error", keep=False)
+    assert standing(world, resources, connection) == [("not used yet", False)]
+    assert refresh(resources, connection).failure_class is FailureClass.CLIENT_BAD
+    [mistyped] = shown(world, resources, connection)
+    assert (mistyped.standing, mistyped.worked, mistyped.refused) == ("refused by the provider", False, True)
+    assert client_secrets.to_keep([mistyped]) is None
+    save(connection, OLD, keep=True)
+    [stored] = world.all(ClientSecret, connection_id=connection.id)
+    assert stored.id != mistyped.id
+    assert standing(world, resources, connection) == [("not used yet", False)]
+    assert refresh(resources, connection) is None
+    assert standing(world, resources, connection) == [("in use", False)]
+
+
+def test_of_two_that_are_refused_the_one_that_worked_is_told_apart(world, resources, connection, endpoint, save):
+    assert refresh(resources, connection) is None
+    save(connection, "a typing error")
+    endpoint.accepted = set()
+    refresh(resources, connection)
+    assert standing(world, resources, connection) == [("refused by the provider", True), ("no longer accepted", False)]
+    worked = client_secrets.to_keep(shown(world, resources, connection))
+    assert worked.worked, "its provider may take it back"
+    assert worked.refused, "so it is not kept unless somebody wants it"
+
+
+def test_a_client_that_may_not_use_the_flow_says_nothing_against_its_secret(
+    world, resources, connection, endpoint, save, stub
+):
+    assert refresh(resources, connection) is None
+    stub.clear()
+    stub.expect_request("/token").respond_with_json({"error": "unauthorized_client"}, status=400)
+    refresh(resources, connection)
+    assert standing(world, resources, connection) == [("in use", False)]
 
 
 def test_when_neither_is_accepted_it_stops_after_one_round(world, resources, connection, endpoint, save):

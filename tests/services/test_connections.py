@@ -6,12 +6,14 @@ import pytest
 from pydantic import SecretStr
 
 from models import AuditEntry, ClientSecret, Connection, ConnectionState, Token
-from oauth.vocabulary import ClientAuthMethod, GrantType, RefreshKind
+from models.types import utc_now
+from oauth.vocabulary import ClientAuthMethod, FailureClass, GrantType, OAuthFailure, RefreshKind
 from services.audit import Actor
-from services.engine import client_secrets, eligibility, tokens
+from services.engine import advice, client_secrets, eligibility, states, tokens
 from services.errors import InvalidInput, NotFound, Stale
 from services.setup import connections
 from services.setup.configuration import Configuration
+from tests.support.world import token_reply
 
 TYPED = Configuration(
     name="Orders",
@@ -189,17 +191,82 @@ def test_a_grant_rests_while_another_client_is_configured_and_returns_with_its_o
     assert world.token(saved).next_refresh_at is not None
 
 
-def test_mending_the_secret_tries_again_without_new_consent(save, session, world):
+def test_mending_the_secret_tries_again_without_new_consent(save, session, world, settings):
     saved = save()
     connected(session, world, saved)
-    saved.state = ConnectionState.MISCONFIGURED
-    session.add(saved)
+    refused = OAuthFailure("refresh", FailureClass.CLIENT_BAD, "It does not know the client.", code="invalid_client")
+    states.fail(session, settings, saved, tokens.current_token(session, saved), refused)
     session.commit()
-    world.set_token(saved, next_refresh_at=None)
-    session.expire_all()
+    assert saved.state is ConnectionState.MISCONFIGURED
+    assert saved.next_step.endswith("Cardkey tries again at once, without new consent.")
     mended = save(existing=saved, client_secret=SecretStr("the right one"))
-    assert mended.state is ConnectionState.ACTIVE
-    assert world.token(saved).next_refresh_at is not None
+    token = world.token(saved)
+    assert mended.state is ConnectionState.DEGRADED
+    assert mended.failure_reason == "It does not know the client.", "until the provider has answered"
+    assert token.next_refresh_at <= utc_now()
+    assert (advice.next_step(mended, token), token.failures) == (advice.TRIED_NOW, 0)
+
+
+@pytest.mark.parametrize(("changes", "at_once"), [({"scope": "more"}, True), ({"name": "Another name"}, False)])
+def test_what_is_failing_is_tried_at_once_with_other_settings_and_keeps_its_reason(
+    save, session, world, settings, changes, at_once
+):
+    """Somebody who mends a wrong endpoint should not have to wait for the next try, nor wonder what is wrong."""
+    saved = save(grant_type=GrantType.CLIENT_CREDENTIALS)
+    connected(session, world, saved)
+    for _ in range(5):
+        token = tokens.current_token(session, saved)
+        states.fail(session, settings, saved, token, OAuthFailure("refresh", FailureClass.REPLY_UNUSABLE, "A page."))
+    session.commit()
+    later = save(existing=saved, grant_type=GrantType.CLIENT_CREDENTIALS, client_secret=None, **changes)
+    token = world.token(saved)
+    assert (later.state, later.failure_reason) == (ConnectionState.DEGRADED, "A page.")
+    assert (token.next_refresh_at <= utc_now()) is at_once
+    assert advice.is_untried(later, token) is at_once
+    assert (token.failures == 0) is at_once
+
+
+@pytest.mark.parametrize("kind", [FailureClass.CLIENT_BAD, FailureClass.REQUEST_BAD])
+def test_the_next_step_asks_for_consent_only_where_it_is_needed(save, session, world, settings, kind):
+    person = save()
+    machine = save(name="Machine", grant_type=GrantType.CLIENT_CREDENTIALS)
+    for row in (person, machine):
+        states.note_failure(row, OAuthFailure("refresh", kind, "No."))
+        assert row.next_step.endswith("then press Save configuration and Authorize.")
+    session.commit()
+    for row in (person, machine):
+        world.authorize(row)
+    session.expire_all()
+    for row in (person, machine):
+        states.note_failure(row, OAuthFailure("refresh", kind, "No."))
+    assert person.next_step.endswith("press Save configuration: Cardkey tries again at once, without new consent.")
+    assert machine.next_step.endswith("press Save configuration: Cardkey tries again at once.")
+
+
+def test_what_is_said_of_changed_settings_holds_in_every_state(save, session, world):
+    saved = save()
+    connected(session, world, saved)
+    assert advice.settings_note(saved, world.token(saved)) == ""
+    saved = save(existing=saved, client_secret=None, scope="more")
+    assert advice.settings_note(saved, world.token(saved)) == advice.STILL_USED
+    saved.state = ConnectionState.REAUTH_REQUIRED
+    assert advice.settings_note(saved, world.token(saved)) == advice.ENDED
+    saved.state, saved.paused_from = ConnectionState.PAUSED, ConnectionState.ACTIVE
+    assert "old grant" not in advice.settings_note(saved, world.token(saved))
+    saved.state, saved.paused_from = ConnectionState.ACTIVE, None
+    saved = save(existing=saved, client_secret=None, scope="more", client_id="another")
+    assert advice.settings_note(saved, world.token(saved)) == advice.STRANGE
+
+
+def test_client_credentials_are_out_of_date_until_the_next_token(save, session, world, settings):
+    saved = save(grant_type=GrantType.CLIENT_CREDENTIALS)
+    connected(session, world, saved)
+    saved = save(existing=saved, grant_type=GrantType.CLIENT_CREDENTIALS, client_secret=None, scope="more")
+    assert not saved.authorization_out_of_date, "nobody has to agree again"
+    assert advice.settings_note(saved, world.token(saved)) == advice.OTHER_TOKEN
+    states.store(session, settings, saved, tokens.current_token(session, saved), token_reply("at-2"))
+    session.commit()
+    assert advice.settings_note(saved, world.token(saved)) == ""
 
 
 def test_disconnecting_takes_the_grant_and_tells_the_provider(resources, world, actor, provider):

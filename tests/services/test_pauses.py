@@ -225,7 +225,7 @@ def test_disconnecting_and_editing_win_over_a_pause(resources, world, connection
     with resources.database.session(writing=True) as session:
         row = session.get_one(type(connection), connection.id)
         row.paused_from = ConnectionState.MISCONFIGURED
-        grants.after_change(session, row, tokens.current_token(session, row))
+        grants.after_change(session, row, tokens.current_token(session, row), asks_anew=True)
         session.commit()
     row = world.reread(connection)
     assert (row.state, row.paused_from) == (ConnectionState.PAUSED, ConnectionState.ACTIVE)

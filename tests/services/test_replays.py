@@ -8,10 +8,10 @@ from werkzeug.wrappers import Response
 
 from models import AuditEntry, Connection, ConnectionState, Outcome, Refresh, Trigger
 from models.types import utc_now
-from oauth.vocabulary import ClientAuthMethod, GrantType, OAuthFailure, Rotation
+from oauth.vocabulary import ClientAuthMethod, FailureClass, GrantType, OAuthFailure, Rotation
 from services.audit import Actor
 from services.authorizing import grants
-from services.engine import kept_replies, tokens
+from services.engine import habits, kept_replies, tokens
 from services.errors import Refused
 from services.operating import housekeeping, refreshes
 from services.setup import connections, replays, reply_shapes
@@ -53,6 +53,19 @@ def refresh(resources, connection, stub):
 
 
 @pytest.fixture
+def breaking(stub):
+    """Have the stub send so much of a reply, announce more, and break off."""
+
+    def breaking(body):
+        reply = Response(
+            iter([body.encode()]), headers={"Content-Length": str(len(body) + 99)}, content_type="application/json"
+        )
+        stub.expect_oneshot_request("/token").respond_with_handler(lambda _request: reply)
+
+    return breaking
+
+
+@pytest.fixture
 def mend(resources, world, connection):
     """Set columns of the connection, as an edit does."""
 
@@ -61,7 +74,7 @@ def mend(resources, world, connection):
             row = session.get_one(Connection, connection.id)
             row.sqlmodel_update(columns)
             row.version += 1
-            grants.after_change(session, row, tokens.current_token(session, row))
+            grants.after_change(session, row, tokens.current_token(session, row), asks_anew=True)
             session.commit()
 
     return mend
@@ -142,7 +155,7 @@ def test_one_that_has_run_out_meanwhile_is_refreshed_with_what_it_brought(
     time_machine.move_to(utc_now() + timedelta(seconds=700), tick=True)
     assert use() == replays.USED_AND_DUE
     assert world.refresh_token(connection) == "new-refresh-token"
-    assert world.reread(connection).state is ConnectionState.EXPIRED_RETRYING
+    assert world.reread(connection).state is ConnectionState.ACTIVE, "nothing has failed"
     assert world.token(connection).next_refresh_at <= utc_now()
 
 
@@ -159,7 +172,7 @@ def test_one_that_has_run_out_and_brings_no_refresh_token_is_refused(
 
 def test_a_newer_token_wins_over_a_kept_reply(world, connection, refresh, mend, use, resources):
     world.set_token(connection, rotation=Rotation.NEVER)
-    refresh(ODD)
+    refresh({"data": {"token": "new-access-token", "ttl": 600}})
     assert world.reread(connection).state is ConnectionState.DEGRADED  # such a provider is asked again
     assert world.token(connection).next_refresh_at is not None
     [old] = kept(world, connection)
@@ -172,7 +185,8 @@ def test_a_newer_token_wins_over_a_kept_reply(world, connection, refresh, mend, 
         use(refresh_id=old.id)
     assert refresh({"access_token": "third"}) is None
     with resources.database.session(writing=True) as session:
-        assert housekeeping.kept_replies(session, resources.settings) == 1
+        housekeeping.kept_replies(session, resources.settings)
+    assert kept(world, connection) == []
     with pytest.raises(Refused, match="no longer kept"):
         use(refresh_id=old.id)
     assert world.access_token(connection) == "third"
@@ -202,7 +216,88 @@ def test_what_cannot_hold_a_token_is_tried_again_by_itself(world, connection, re
     assert not refresh(body, kind=kind).may_hold_token
     assert world.reread(connection).state is ConnectionState.DEGRADED
     assert world.token(connection).next_refresh_at > utc_now()
-    assert bool(kept(world, connection)) is bool(body)  # all the same
+    assert bool(kept(world, connection)) is body.startswith("{")  # there is nothing to point at in the others
+
+
+GOOD = {"access_token": "new-access", "token_type": "Bearer", "expires_in": 600}
+OVERLOOKED = {
+    "by another name": (json.dumps({**GOOD, "renewal_token": "new-refresh"}), {"refresh_token": "renewal_token"}),
+    "of which one": (
+        json.dumps({**GOOD, "refresh_token": ["other-refresh", "new-refresh"]}),
+        {"refresh_token": "refresh_token[1]"},
+    ),
+    "beside ours": (
+        json.dumps({**GOOD, "refresh_token": "old-refresh", "next": {"refresh_token": "new-refresh"}}),
+        {"refresh_token": "next.refresh_token"},
+    ),
+    "of two objects": (
+        json.dumps({**GOOD, "refresh_token": "a"}) + json.dumps({**GOOD, "refresh_token": "new-refresh"}),
+        {"access_token": "[1].access_token", "refresh_token": "[1].refresh_token"},
+    ),
+    "half a character": (json.dumps(GOOD)[:-1] + ', "refresh_token": "new-\\ud800"}', None),
+    "XML": ("<o><access_token>new-a1</access_token><refresh_token>new-r1</refresh_token></o>", None),
+    "YAML": ("access_token: new-a1\nrefresh_token: new-r1\n", None),
+}
+
+
+@pytest.mark.parametrize(("body", "mapping"), OVERLOOKED.values(), ids=OVERLOOKED)
+@pytest.mark.parametrize("rotation", [Rotation.UNSEEN, Rotation.NEVER])
+def test_a_new_refresh_token_that_is_not_understood_is_waited_for(
+    world, resources, connection, refresh, mend, use, stub, body, mapping, rotation
+):
+    """Nothing is sent again, whatever was known of the provider, and nobody is told that it has replaced nothing."""
+    world.set_token(connection, rotation=rotation)
+    failure = refresh(body)
+    assert failure.may_hold_token
+    assert failure.brings_refresh_token
+    assert world.reread(connection).awaits_replay
+    token = world.token(connection)
+    assert token.next_refresh_at is None
+    assert tokens.drain(resources, 1) == 0
+    assert "not replaced" not in habits.words(token.rotation, token.reuse)
+    assert len(stub.log) == 1
+    assert len(kept(world, connection)) == 1
+    if mapping is None:
+        with pytest.raises(Refused):
+            use()
+        return
+    mend(reply_mapping=mapping)
+    assert use() == replays.USED
+    assert world.refresh_token(connection) == "new-refresh"
+    assert world.access_token(connection) == "new-access"
+
+
+def test_a_refresh_token_that_an_admin_calls_none_is_none(world, connection, refresh, mend, use):
+    refresh({**GOOD, "authed_user": {"access_token": "theirs", "refresh_token": "theirs-too"}})
+    mend(reply_mapping={"refresh_token": "''"})
+    assert use() == replays.USED
+    assert world.refresh_token(connection) == "old-refresh"
+
+
+def test_a_reply_over_the_limit_is_used_as_far_as_it_was_read(world, resources, connection, refresh):
+    pad = "p" * resources.token_limits.max_bytes
+    assert refresh({**GOOD, "refresh_token": "new-refresh", "pad": pad}) is None
+    assert world.refresh_token(connection) == "new-refresh"
+    failure = refresh({"refresh_token": "third-refresh", "pad": pad, "access_token": "third"})
+    assert "KiB" in str(failure)
+    assert world.reread(connection).awaits_replay
+    assert len(kept(world, connection)) == 1
+    assert tokens.drain(resources, 1) == 0
+
+
+def test_what_arrived_of_a_reply_that_broke_off_counts_if_it_brings_a_refresh_token(
+    world, resources, connection, breaking
+):
+    whole = json.dumps({**GOOD, "refresh_token": "new-refresh"})
+    breaking(whole)
+    tokens.refresh(resources, connection.id, Trigger.MANUAL)
+    assert world.refresh_token(connection) == "new-refresh"
+    assert world.reread(connection).state is ConnectionState.ACTIVE
+    breaking(whole[:40])
+    with pytest.raises(OAuthFailure) as caught:
+        tokens.refresh(resources, connection.id, Trigger.MANUAL)
+    assert caught.value.failure_class is FailureClass.UNKNOWN
+    assert world.token(connection).next_refresh_at is not None  # in doubt: one more try
 
 
 def test_without_a_refresh_token_nothing_can_be_lost_by_trying_again(world, stub, refresh):
@@ -235,7 +330,9 @@ def test_giving_up_erases_it_and_tries_the_old_refresh_token_once_more(
     refresh(ODD)
     assert replays.give_up(resources, actor, connection.id) == replays.TRYING
     assert kept(world, connection) == []
-    assert world.reread(connection).state is ConnectionState.DEGRADED
+    stored = world.reread(connection)
+    assert stored.state is ConnectionState.DEGRADED
+    assert "tries the old refresh token once more" in stored.next_step
     stub.expect_oneshot_request("/token").respond_with_json({"error": "invalid_grant"}, status=400)
     assert tokens.drain(resources, 1) == 1
     assert stub.log[-1][0].form["refresh_token"] == "old-refresh"

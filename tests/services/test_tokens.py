@@ -396,7 +396,7 @@ def test_a_reply_for_the_client_before_an_edit_does_not_connect_the_new_one(reso
     with resources.database.session(writing=True) as session:
         row = session.get_one(Connection, connection.id)
         row.client_id, row.version = "another-client", row.version + 1
-        grants.after_change(session, row, tokens.current_token(session, row))
+        grants.after_change(session, row, tokens.current_token(session, row), asks_anew=True)
         session.commit()
     settled(resources, late, token_reply("at-2", "rt-2"))
     assert world.refresh_token(connection) == "rt-2"
