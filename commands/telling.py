@@ -60,7 +60,9 @@ class Telling:
         counts = _sum(self._standing())
         total, skipped, failed = sum(counts.values()), counts[ItemState.SKIPPED], counts[ItemState.FAILED]
         left = counts[ItemState.WAITING] + counts[ItemState.RUNNING]
+        recent = counts[ItemState.RECENT]
         lines = [f"{counts[ItemState.REFRESHED]:,} of {total:,} connections have been refreshed."]
+        lines += [f"{recent:,} had been just before, so nothing was sent for them."] if recent else []
         if left:
             lines = [f"{left:,} of {total:,} connections are being refreshed."]
             lines += [] if self._is_alive() else [NOBODY]
@@ -111,5 +113,5 @@ def _sum(standing: Sequence[progress.Progress]) -> Counter[ItemState]:
 
 
 def _parts(counts: Counter[ItemState]) -> str:
-    over = (ItemState.REFRESHED, ItemState.FAILED, ItemState.SKIPPED, ItemState.CANCELLED)
-    return "".join(f", {counts[state]:,} {state.value}" for state in over if counts[state])
+    over = (ItemState.REFRESHED, ItemState.RECENT, ItemState.FAILED, ItemState.SKIPPED, ItemState.CANCELLED)
+    return "".join(f", {counts[state]:,} {state.shown.lower()}" for state in over if counts[state])

@@ -74,7 +74,7 @@ def cancel(resources: Resources, bulks: tuple[uuid.UUID, ...]) -> Report:
 @group.command("status")
 @reporting
 def status(resources: Resources) -> Report:
-    """Every connection with its state, its next refresh and its last failure."""
+    """Every connection with its state, its next refresh and what is wrong with it."""
     with resources.database.session() as session:
         rows = list(overview.every(session, Filter()))
     depth = queue.depth(resources)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from sqlalchemy import String, cast, or_
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 import logs
@@ -98,8 +100,65 @@ def note_refusal(session: Session, user: User, workspace_id: uuid.UUID, what: st
         session.commit()
 
 
-def entries(session: Session, workspace_id: uuid.UUID, *, page: int = 1, size: int = 50) -> Sequence[AuditEntry]:
-    """One page, newest first, plus one entry more if there is a next page."""
+def last(session: Session, subject: Subject, action: str) -> AuditEntry | None:
+    """The newest entry that tells of an action on `subject`; None where the trail has none."""
+    query = select(AuditEntry).where(
+        AuditEntry.workspace_id == subject.workspace_id,
+        AuditEntry.subject_id == subject.id,
+        AuditEntry.action == action,
+    )
+    return session.exec(query.order_by(col(AuditEntry.at).desc()).limit(1)).first()
+
+
+def deletion(session: Session, kind: str, row_id: uuid.UUID) -> AuditEntry | None:
+    """The entry of the deletion of a `kind` of row, whichever workspace it belonged to; None where there was none."""
+    query = select(AuditEntry).where(AuditEntry.subject_id == row_id, AuditEntry.action == f"{kind}.deleted")
+    return session.exec(query.order_by(col(AuditEntry.at).desc()).limit(1)).first()
+
+
+def deleted_meanwhile(
+    session: Session, user_id: uuid.UUID, workspace_ids: Collection[uuid.UUID], since: datetime
+) -> AuditEntry | None:
+    """The entry of the last deletion of a connection that somebody has begun to authorize `since` then."""
+    started, gone = aliased(AuditEntry), aliased(AuditEntry)
+    query = select(gone).where(
+        col(gone.workspace_id).in_(workspace_ids),
+        col(gone.at) > since,
+        gone.action == "connection.deleted",
+        gone.subject_id == started.subject_id,
+        gone.workspace_id == started.workspace_id,
+        col(started.at) > since,
+        col(started.at) <= col(gone.at),
+        started.user_id == user_id,
+        started.action == "connection.authorize_started",
+    )
+    return session.exec(query.order_by(col(gone.at).desc()).limit(1)).first()
+
+
+def entries(
+    session: Session,
+    workspace_id: uuid.UUID,
+    *,
+    page: int = 1,
+    size: int = 50,
+    subjects: Collection[str] = (),
+    text: str = "",
+) -> Sequence[AuditEntry]:
+    """One page, newest first, plus one entry more if there is a next page.
+
+    `subjects` are the first words of actions; `text` is part of who acted, or of what an entry names.
+    """
     query = select(AuditEntry).where(AuditEntry.workspace_id == workspace_id)
+    if subjects:
+        query = query.where(or_(*(col(AuditEntry.action).startswith(f"{word}.", autoescape=True) for word in subjects)))
+    if text:
+        places = (col(AuditEntry.actor), col(AuditEntry.subject_name), cast(AuditEntry.detail, String))
+        query = query.where(or_(*(place.icontains(text, autoescape=True) for place in places)))
     query = query.order_by(col(AuditEntry.at).desc(), col(AuditEntry.id)).offset((page - 1) * size).limit(size + 1)
     return session.exec(query).all()
+
+
+def emails(session: Session, found: Collection[AuditEntry]) -> Mapping[uuid.UUID, str]:
+    """Who acted in entries, by id, for somebody who may know everybody; people who were deleted are left out."""
+    ids = {entry.user_id for entry in found if entry.user_id is not None}
+    return dict(session.exec(select(User.id, User.email).where(col(User.id).in_(ids))).all()) if ids else {}

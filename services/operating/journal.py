@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
 from config import Settings
-from models import Connection, Outcome, Refresh, RefreshCount
+from models import Connection, Outcome, Refresh, RefreshCount, Trigger
 from models.types import utc_now
 
 MONTH = timedelta(days=30)
@@ -29,6 +29,15 @@ PART = 500
 """Connections looked at in one transaction."""
 ROWS = 2000
 """Journal rows deleted in one transaction."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A token request, and why it was made where its trigger alone does not tell."""
+
+    refresh: Refresh
+    is_another_try: bool
+    """Made by itself since the one before had failed; with other settings, where somebody had saved in between."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +51,22 @@ class Tally:
     month_failed: int = 0
 
 
-def history(session: Session, connection: Connection, *, size: int = SHOWN) -> Sequence[Refresh]:
+def history(session: Session, connection: Connection, *, size: int = SHOWN) -> Sequence[Entry]:
     """The last token requests of a connection, newest first."""
     query = select(Refresh).where(
         Refresh.workspace_id == connection.workspace_id, Refresh.connection_id == connection.id
     )
-    return session.exec(query.order_by(col(Refresh.sent_at).desc()).limit(size)).all()
+    rows = session.exec(query.order_by(col(Refresh.sent_at).desc()).limit(size + 1)).all()
+    return [Entry(row, _is_another_try(connection, row, rows[place + 1 :])) for place, row in enumerate(rows[:size])]
+
+
+def _is_another_try(connection: Connection, row: Refresh, before: Sequence[Refresh]) -> bool:
+    """Whether it was sent because the one before had failed. A consent that failed left the grant as it was."""
+    consents = connection.grant.needs_person
+    earlier = (each for each in before if not (consents and each.trigger is Trigger.AUTHORIZE))
+    last = next(earlier, None)
+    failed = last is not None and last.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
+    return failed and row.trigger in (Trigger.SCHEDULED, Trigger.KEEP_ALIVE)
 
 
 def mark(session: Session, connection: Connection) -> str:

@@ -23,6 +23,7 @@ from models import (
     Token,
     Workspace,
 )
+from models.authorization_attempt import PAUSED_SINCE
 from models.types import utc_now
 from services import audit, edits
 from services.audit import Actor
@@ -43,7 +44,7 @@ RETRYING = frozenset({ConnectionState.DEGRADED, ConnectionState.EXPIRED_RETRYING
 ENDED = frozenset({ConnectionState.REAUTH_REQUIRED, ConnectionState.MISCONFIGURED})
 NOT_AUTHORIZED = "It is not authorized, so there is nothing to pause."
 GONE = "It no longer exists."
-WITHDRAWN = "The connection was paused meanwhile. Resume it and start again."
+WITHDRAWN = "The connection was paused before the provider's answer came, so that is not used."
 OWNER = "Owner of the installation"
 """Who paused a provider, for workspaces that may not know their name."""
 
@@ -59,7 +60,7 @@ class Done:
 
 
 def pause(session: Session, actor: Actor, connection_ids: Iterable[uuid.UUID]) -> Done:
-    """Pause connections; an authorization under way is withdrawn. Commits one after the other.
+    """Pause connections; an authorization whose answer has not come is withdrawn. Commits one after the other.
 
     The caller has checked the right.
     """
@@ -97,12 +98,7 @@ def resume(session: Session, settings: Settings, actor: Actor, connection_ids: I
 
 def last_pause(session: Session, connection: Connection) -> AuditEntry | None:
     """Who paused a connection, and when, as the audit trail has it; None where that has forgotten."""
-    query = select(AuditEntry).where(
-        AuditEntry.subject_id == connection.id,
-        AuditEntry.workspace_id == connection.workspace_id,
-        AuditEntry.action == "connection.paused",
-    )
-    return session.exec(query.order_by(col(AuditEntry.at).desc()).limit(1)).first()
+    return audit.last(session, connection, "connection.paused")
 
 
 def pause_host(session: Session, actor: Actor, host: str) -> bool:
@@ -158,8 +154,8 @@ def limit_host(session: Session, actor: Actor, host: str, limit: int | None) -> 
 def _pause(session: Session, actor: Actor, connection: Connection, token: Token) -> None:
     connection.paused_from, connection.state = connection.state, ConnectionState.PAUSED
     token.next_refresh_at, token.priority, token.held = None, Priority.SCHEDULED, False
-    attempts.withdraw(session, connection, WITHDRAWN)
-    audit.record(session, actor, "connection.paused", connection, connection.name)
+    withdrawn = attempts.withdraw(session, connection, WITHDRAWN, code=PAUSED_SINCE, under_way=False)
+    audit.record(session, actor, "connection.paused", connection, connection.name, **withdrawn)
 
 
 def _resume(session: Session, settings: Settings, actor: Actor, connection: Connection, token: Token) -> None:

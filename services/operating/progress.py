@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, case, false, func, literal, or_
 from sqlmodel import Session, col, select
@@ -23,6 +23,7 @@ FOLLOWED_FOR = timedelta(minutes=15)
 """After so long without any news nobody waits any more; what is still due is refreshed all the same."""
 IN_FLIGHT = timedelta(minutes=10)
 """Longer than any request is under way: journal rows sent before that belong to no refresh that was joined."""
+NOT_AGAIN = "Nothing was sent for this: by hand, each connection is asked for once within the cool-down."
 PAGE_SIZE = 50
 PER_SECOND = 2000
 """Connections for each second between two looks, so that following a large bulk costs no more than a small one."""
@@ -36,12 +37,14 @@ class ItemState(StrEnum):
     WAITING = "waiting"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
+    RECENT = "recent"
+    """Refreshed by hand a moment before, so that nothing was sent for this."""
     REFRESHED = "refreshed"
 
     @property
     def shown(self) -> str:
         """The word on the screen."""
-        return self.value.capitalize()
+        return "Refreshed just before" if self is ItemState.RECENT else self.value.capitalize()
 
     @property
     def is_over(self) -> bool:
@@ -103,6 +106,16 @@ class Result:
     words: str = ""
 
 
+class _Failure(NamedTuple):
+    """What a request failed of, and when that was known."""
+
+    words: str = ""
+    at: datetime | None = None
+
+
+NO_FAILURE = _Failure()
+
+
 @dataclass(frozen=True)
 class ResultPage:
     """Results in the order of `ItemState`, then by name."""
@@ -124,7 +137,7 @@ def progress(session: Session, bulk: BulkRefresh) -> Progress:
 def results(session: Session, bulk: BulkRefresh, only: ItemState | None = None, number: int = 1) -> ResultPage:
     """One page of what came of it, failures first; `only` those that stand in a certain way."""
     state = _state(bulk, utc_now())
-    query = _items(select(Connection, Token, BulkRefreshItem.skipped, state), bulk)
+    query = _items(select(Connection, Token, BulkRefreshItem, state), bulk)
     if only is not None:
         query = query.where(state == only.value)
     order = case(*((state == each.value, place) for place, each in enumerate(ItemState)))
@@ -134,8 +147,8 @@ def results(session: Session, bulk: BulkRefresh, only: ItemState | None = None, 
     failed = [connection.id for connection, _, _, found in rows if found == ItemState.FAILED]
     said = _failures(session, failed)
     shown = [
-        Result(connection.id, connection.name, ItemState(found), _words(connection, token, skipped, found, said))
-        for connection, token, skipped, found in rows[:PAGE_SIZE]
+        Result(connection.id, connection.name, ItemState(found), _words(bulk, connection, token, item, found, said))
+        for connection, token, item, found in rows[:PAGE_SIZE]
     ]
     return ResultPage(shown, number, len(rows) > PAGE_SIZE)
 
@@ -149,6 +162,11 @@ def every(session: Session, bulks: Iterable[BulkRefresh], only: ItemState) -> It
             number += 1
             page = results(session, bulk, only, number)
             yield from page.results
+
+
+def waiting(columns: Sequence[Any], bulk: BulkRefresh, now: datetime) -> Any:
+    """A query of `columns` for the connections of a bulk that wait."""
+    return _items(select(*columns), bulk).where(_state(bulk, now) == ItemState.WAITING.value)
 
 
 def _items(query: Any, bulk: BulkRefresh) -> Any:
@@ -167,6 +185,7 @@ def _state(bulk: BulkRefresh, now: datetime) -> ColumnElement[str]:
         (col(BulkRefreshItem.cancelled), ItemState.CANCELLED),
         (col(BulkRefreshItem.skipped) != "", ItemState.SKIPPED),
         (_moved() & col(Token.access_token_sealed).is_(None), ItemState.SKIPPED),
+        (_moved() & _served_before(bulk), ItemState.RECENT),
         (_moved(), ItemState.REFRESHED),
         (func.coalesce(col(Token.lease_until) > now, false()), ItemState.RUNNING),
         (_failed_since(bulk, since), ItemState.FAILED),
@@ -178,6 +197,18 @@ def _state(bulk: BulkRefresh, now: datetime) -> ColumnElement[str]:
 
 def _moved() -> ColumnElement[bool]:
     return col(Token.generation) > col(BulkRefreshItem.generation)
+
+
+def _served_before(bulk: BulkRefresh) -> ColumnElement[bool]:
+    """Whether the refresh that was joined had ended already, so that none was made for the bulk."""
+    query = select(Refresh.id).where(
+        Refresh.connection_id == BulkRefreshItem.connection_id,
+        col(Refresh.sent_at) >= bulk.created_at - IN_FLIGHT,
+        col(Refresh.closed_at) < bulk.created_at,
+        Refresh.generation == BulkRefreshItem.generation,
+        Refresh.outcome == Outcome.STORED,
+    )
+    return col(BulkRefreshItem.priority_before).is_(None) & query.correlate(BulkRefreshItem, Token).exists()
 
 
 def _since(bulk: BulkRefresh) -> ColumnElement[datetime]:
@@ -197,23 +228,35 @@ def _failed_since(bulk: BulkRefresh, since: ColumnElement[datetime]) -> ColumnEl
     return query.correlate(BulkRefreshItem, Token).exists()
 
 
-def _failures(session: Session, connection_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
-    """What the newest closed request of each connection failed of, in plain words."""
+def _failures(session: Session, connection_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, _Failure]:
+    """What the newest closed request of each connection failed of, in plain words, and when."""
     if not connection_ids:
         return {}
-    query = select(Refresh.connection_id, Refresh.failure_reason).where(
+    query = select(Refresh.connection_id, Refresh.failure_reason, Refresh.closed_at).where(
         col(Refresh.connection_id).in_(connection_ids), col(Refresh.outcome).in_((Outcome.FAILED, Outcome.UNKNOWN))
     )
-    return dict(session.exec(query.order_by(col(Refresh.closed_at))).all())
+    rows = session.exec(query.order_by(col(Refresh.closed_at)))
+    return {connection_id: _Failure(words, closed_at) for connection_id, words, closed_at in rows}
 
 
-def _words(connection: Connection, token: Token, skipped: str, state: str, failures: Mapping[uuid.UUID, str]) -> str:
+def _words(
+    bulk: BulkRefresh,
+    connection: Connection,
+    token: Token,
+    item: BulkRefreshItem,
+    state: str,
+    failures: Mapping[uuid.UUID, _Failure],
+) -> str:
     if state == ItemState.FAILED:
-        return failures.get(connection.id) or connection.failure_reason
+        failure = failures.get(connection.id, NO_FAILURE)
+        before = item.priority_before is None and failure.at is not None and failure.at < bulk.created_at
+        return f"{failure.words or connection.failure_reason} {NOT_AGAIN if before else ''}".rstrip()
+    if state == ItemState.RECENT:
+        return NOT_AGAIN
     if state == ItemState.WAITING and token.held:
         return "Nothing is sent to its provider for now."
-    if state != ItemState.SKIPPED or skipped:
-        return skipped
+    if state != ItemState.SKIPPED or item.skipped:
+        return item.skipped
     if token.access_token_sealed is None:
         return "It was disconnected in the meantime."
     return eligibility.refusal(connection, token) or "The request was withdrawn."

@@ -29,6 +29,7 @@ class Standing(StrEnum):
     SLOWED = "slowed"
     """It asked for fewer requests, and is left alone for a moment."""
     TRYING = "trying"
+    """The time for which it was left alone is over: one request tries it, now or as soon as one is due."""
     TROUBLED = "troubled"
     """The last requests failed, fewer than it takes to leave it alone."""
     FINE = "fine"
@@ -48,6 +49,8 @@ class Provider:
     standing: Standing
     paused_by: str = ""
     """Email; empty for the command line."""
+    being_tried: bool = False
+    """Whether the request is under way that finds out whether it is back."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,9 @@ def listed(session: Session, settings: Settings, now: datetime, workspace_id: uu
     for host in shown:
         row, limit = known.get(host) or (ProviderHost(host=host), settings.host_concurrency)
         by = names.get(row.paused_by, "") if row.paused_by else ""
-        found.append(Provider(host, *counts.get(host, (0, 0, 0)), limit, row, _standing(row, now), by))
+        standing = _standing(row, now)
+        tried = standing is Standing.TRYING and is_being_tried(session, now, host)
+        found.append(Provider(host, *counts.get(host, (0, 0, 0)), limit, row, standing, by, tried))
     order = list(Standing)
     return sorted(found, key=lambda one: (order.index(one.standing), -one.connections, one.host))
 
@@ -111,6 +116,12 @@ def trouble(session: Session, now: datetime, host: str) -> ProviderHost | None:
     """The row of a host to which nothing is sent since it was found down; None while it is asked."""
     row = session.exec(select(ProviderHost).where(ProviderHost.host == host)).first()
     return row if row is not None and _standing(row, now) in (Standing.SILENT, Standing.TRYING) else None
+
+
+def is_being_tried(session: Session, now: datetime, host: str) -> bool:
+    """Whether a request to a host is under way, whichever workspace it is for."""
+    query = select(Token.id).where(Token.provider_host == host, col(Token.lease_until) > now)
+    return session.exec(query.limit(1)).first() is not None
 
 
 def _concerns(session: Session, paused: str, workspace_id: uuid.UUID | None, host: str | None) -> bool:

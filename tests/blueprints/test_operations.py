@@ -118,6 +118,10 @@ def test_refresh_selected_is_followed_until_it_is_over(world, oscar, provider, r
     assert "hx-get" not in done
     assert "<html" in page(oscar, followed)
     assert {row.trigger.value for row in world.all(Refresh)} == {"manual"}
+    again = bulk_of(press(oscar, one, two, other))
+    assert tokens.drain(resources, 5) == 1
+    assert "3 of 3 · 1 refreshed · 2 refreshed just before, nothing sent" in look_at(oscar, again).text
+    assert "Nothing was sent for this" in page(oscar, f"{again}?state=recent")
 
 
 def test_what_cannot_be_refreshed_is_told_and_not_waited_for(world, oscar):

@@ -140,6 +140,47 @@ def test_a_host_that_answers_with_errors_is_told_from_one_that_does_not_answer(w
     assert f"{HOST} {words} just now" in oscar.post_form(f"{page}/refresh", headers=FRAGMENT).text
 
 
+def test_a_host_that_may_be_tried_is_told_from_one_that_is_being_tried(world, oscar, connection, page):
+    past = utc_now() - timedelta(seconds=10)
+    row = ProviderHost(host=HOST, failures=9, failed_at=past, open_until=past, failure_class=FailureClass.UNKNOWN)
+    world._add(row)
+    world.set_token(connection, held=True)
+    shown = oscar.get(page).text
+    assert "The next request tries it." in shown
+    assert "Next try" not in shown
+    assert "or as soon as the provider answers" in next_refresh(shown)
+    assert "To be tried" in oscar.get("/operations/providers").text
+    foreign = world.connection(workspace=world.globex)
+    world.set_token(foreign, lease_owner="somebody", lease_until=utc_now() + timedelta(minutes=1))
+    assert "One request is trying it now." in oscar.get(page).text
+    listed = oscar.get("/operations/providers").text
+    assert "Being tried" in listed
+    assert "To be tried" not in listed
+
+
+def test_a_request_after_a_failure_is_told_as_another_try(world, oscar, connection):
+    def why():
+        cells = re.findall(r'data-label="Why"[^>]*>([^<]+)<', oscar.get(f"/operations/history/{connection.id}").text)
+        return [cell.strip() for cell in cells]
+
+    moment = utc_now() - timedelta(hours=1)
+    happened = [
+        (Trigger.AUTHORIZE, Outcome.STORED, "Authorize"),
+        (Trigger.SCHEDULED, Outcome.STORED, "On time"),
+        (Trigger.SCHEDULED, Outcome.FAILED, "On time"),
+        (Trigger.SCHEDULED, Outcome.UNKNOWN, "Another try"),
+        (Trigger.AUTHORIZE, Outcome.FAILED, "Authorize"),
+        (Trigger.SCHEDULED, Outcome.STORED, "Another try"),
+        (Trigger.AUTHORIZE, Outcome.FAILED, "Authorize"),
+        (Trigger.SCHEDULED, Outcome.STORED, "On time"),
+        (Trigger.SCHEDULED, Outcome.FAILED, "On time"),
+        (Trigger.MANUAL, Outcome.STORED, "Refresh now"),
+    ]
+    for place, (trigger, outcome, _) in enumerate(happened):
+        sent(world, connection, trigger=trigger, outcome=outcome, sent_at=moment + timedelta(minutes=place))
+    assert why() == [words for _, _, words in reversed(happened)]
+
+
 def test_no_next_refresh_is_promised_while_something_is_paused(world, alice, oscar, connection, page):
     assert next_refresh(oscar.get(page).text).startswith("in ")
     for host in (HOST, "*"):

@@ -13,7 +13,7 @@ from services.audit import COMMAND_LINE, Actor
 from services.authorizing import grants
 from services.engine import leases, lifetimes, states, tokens
 from services.errors import NotFound
-from services.operating import bulk, progress, refreshes
+from services.operating import bulk, progress, refreshes, withdrawing
 from services.operating.overview import Filter
 from tests.support.together import at_once
 from tests.workers.parts import until
@@ -144,17 +144,69 @@ def test_cancelling_twice_too_late_or_something_forgotten_says_so(world, ask, ca
         cancel(again)
 
 
-def test_what_somebody_else_asked_for_too_stays_due(world, ask, cancel, counts, authorized, resources):
-    pressed, _other = authorized(2)
+def test_what_somebody_else_asked_for_too_leaves_the_bulk_and_stays_due(
+    world, ask, cancel, counts, authorized, resources
+):
+    pressed, other = authorized(2)
+    due = world.token(other).next_refresh_at
     with resources.database.session(writing=True) as session:
         refreshes.refresh_now(session, resources.settings, [pressed], None, COMMAND_LINE)
     first = ask()
     second = ask(by=world.alice)
-    assert cancel(first).taken_back == 0
-    assert counts(second) == {"waiting": 2}
-    assert cancel(second).taken_back == 0
-    assert counts(second) == {"waiting": 2}
-    assert {one.connection_id for one in claim(resources, 10)} == {row.id for row in world.all(Connection)}
+    said = cancel(first)
+    assert (said.taken_back, said.left_due) == (0, 2)
+    assert said.words == "Cancelled here for 2, which stay due: something else asked for them as well."
+    assert (counts(first), counts(second)) == ({"cancelled": 2}, {"waiting": 2})
+    assert (world.token(other).requested_by, world.token(other).requested_at) == (world.alice.id, second.created_at)
+    said = cancel(second)
+    assert (said.taken_back, said.left_due) == (1, 1)
+    assert counts(second) == {"cancelled": 2}
+    assert world.token(other).next_refresh_at == due
+    assert [one.connection_id for one in claim(resources, 10)] == [pressed.id]
+    with resources.database.session() as session:
+        rows = progress.results(session, second).results
+    assert {row.name: row.words for row in rows} == {pressed.name: withdrawing.LEFT_DUE, other.name: ""}
+
+
+def test_of_three_bulks_over_the_same_connections_each_tells_the_truth_and_all_cancelled_send_no_more(
+    world, ask, cancel, counts, authorized, resources, monkeypatch
+):
+    monkeypatch.setattr(bulk, "PART", 2)
+    own_times = {row.id: world.token(row).next_refresh_at for row in authorized(6)}
+    bulks = [ask() for _ in range(3)]
+    sent = {one.connection_id for one in claim(resources, 2)}
+    edited = next(row for row in world.all(Connection) if row.id not in sent)
+    with resources.database.session(writing=True) as session:
+        row = session.get_one(Connection, edited.id)
+        row.longest_lifetime, row.updated_at = 300.0, utc_now()
+        token = tokens.current_token(session, row)
+        lifetimes.after_change(resources.settings, row, token, frozenset({"longest_lifetime"}))
+        session.commit()
+    said = [cancel(bulks[number]).words for number in (1, 0, 2)]
+    stay = "Cancelled here for 4, which stay due: something else asked for them as well."
+    sending = "2 had been sent already and will finish."
+    assert said[:2] == [f"{stay} {sending}"] * 2
+    assert said[2] == f"Cancelled for 4, which go back to their own time. {sending}"
+    assert [counts(one) for one in bulks] == [{"running": 2, "cancelled": 4}] * 3
+    assert claim(resources, 10) == []
+    for connection_id, due in own_times.items():
+        token = world.token(world.all(Connection, id=connection_id)[0])
+        if connection_id == edited.id:
+            assert token.next_refresh_at < token.received_at + timedelta(seconds=300)
+        elif connection_id not in sent:
+            assert (token.next_refresh_at, token.priority, token.requested_at) == (due, Priority.KEEP_ALIVE, None)
+
+
+def test_bulks_over_the_same_connections_that_are_cancelled_at_once_leave_nothing_due(
+    world, ask, cancel, counts, authorized, resources, monkeypatch
+):
+    monkeypatch.setattr(bulk, "PART", 3)
+    authorized(12)
+    bulks = [ask() for _ in range(3)]
+    done = at_once(3, lambda number: cancel(bulks[number]))
+    assert [counts(one) for one in bulks] == [{"cancelled": 12}] * 3
+    assert sum(one.taken_back for one in done) == 12
+    assert claim(resources, 20) == []
 
 
 def test_a_bulk_cancelled_while_it_is_being_asked_for_asks_for_no_more(
@@ -276,10 +328,10 @@ def test_what_an_edit_has_set_going_since_is_not_stopped_by_cancelling(world, as
     started = ask()
     with resources.database.session(writing=True) as session:
         row = session.get_one(Connection, connection.id)
-        grants.after_change(session, row, tokens.current_token(session, row))
+        grants.after_change(session, row, tokens.current_token(session, row), asks_anew=True)
         session.commit()
     cancel(started)
-    assert world.reread(connection).state.shown == "Connected"
+    assert world.reread(connection).state.shown == "Refresh failing"
     assert world.token(connection).next_refresh_at <= utc_now()
 
 

@@ -179,10 +179,11 @@ def test_what_cannot_be_refreshed_is_left_out_with_the_reason(world, press):
     asked = press(never, no_refresh_token, ended, paused, draft, machine)
     assert list(asked.marked) == [machine.id]
     assert asked.skipped == {
-        never.id: "It is not authorized. Press Authorize on the connection first.",
-        no_refresh_token.id: "The provider gave no refresh token. Press Authorize on the connection to get a new "
-        "access token.",
-        ended.id: "A refresh cannot help: it needs authorization. Press Authorize on it.",
+        never.id: "It is not authorized. An admin of its workspace has to press Authorize on the connection first.",
+        no_refresh_token.id: "The provider gave no refresh token. To get a new access token, an admin of its workspace "
+        "has to press Authorize on the connection.",
+        ended.id: "A refresh cannot help: it needs authorization. An admin of its workspace has to press Authorize on "
+        "it.",
         paused.id: "It is paused. Resume it first.",
         draft.id: "It is not configured yet. Save its configuration first.",
     }
@@ -250,7 +251,7 @@ def test_an_earlier_failure_does_not_end_a_new_bulk(world, select, results, conn
     assert states(results(started)) == [ItemState.REFRESHED]
 
 
-@pytest.mark.parametrize(("behaviour", "ended"), [({}, "refreshed"), ({"token": "status:500"}, "failed")])
+@pytest.mark.parametrize(("behaviour", "ended"), [({}, "recent"), ({"token": "status:500"}, "failed")])
 def test_a_bulk_that_joins_what_is_already_over_is_over(
     behaviour, ended, world, press, select, results, connected, provider, resources
 ):
@@ -259,7 +260,10 @@ def test_a_bulk_that_joins_what_is_already_over_is_over(
     press(connection)
     tokens.drain(resources, 5)
     (started,) = select(connection)
-    assert [state.value for state in states(results(started))] == [ended]
+    [result] = results(started)
+    assert result.state.value == ended
+    assert "Nothing was sent for this" in result.words
+    assert provider.hits() == 1
 
 
 def test_a_bulk_that_joins_a_press_still_waiting_waits_with_it(world, press, select, results, connected, resources):
@@ -378,8 +382,8 @@ def test_a_scheduled_refresh_does_not_name_who_pressed_before(world, press, conn
     tokens.drain(resources, 5)
     with resources.database.session() as session:
         newest, oldest = journal.history(session, connection)
-    assert (oldest.trigger.value, oldest.requested_by) == ("manual", world.oscar.id)
-    assert (newest.trigger.value, newest.requested_by) == ("scheduled", None)
+    assert (oldest.refresh.trigger.value, oldest.refresh.requested_by) == ("manual", world.oscar.id)
+    assert (newest.refresh.trigger.value, newest.refresh.requested_by) == ("scheduled", None)
 
 
 def test_the_command_line_selects_by_workspace_by_time_and_everything(world, resources):
