@@ -84,6 +84,10 @@
     dialog.className = "ask";
     dialog.setAttribute("aria-labelledby", "confirm-title");
     dialog.append(document.importNode(panel, true));
+    const [title, below] = [dialog.querySelector("h1"), document.createElement("h2")];
+    below.id = title.id;
+    below.append(...title.childNodes);
+    title.replaceWith(below); // the page behind has its own first heading
     dialog.addEventListener("close", () => { dialog.remove(); link.focus(); });
     dialog.addEventListener("click", (event) => {
       const close = event.target === dialog || event.target.closest("[data-close]");
@@ -189,6 +193,11 @@
     held = null;
   }
 
+  /* What a press brought is scrolled to, with the button, as far as it is out of sight. */
+  function onResult(event) {
+    event.target.closest?.("[data-show-result]")?.scrollIntoView({ block: "nearest", behavior: "instant" });
+  }
+
   /* The session ended: htmx would go to the sign-in page, which nobody with unsaved changes asked for. */
   function onAnswer(event) {
     const { xhr } = event.detail;
@@ -285,6 +294,7 @@
   document.addEventListener("htmx:beforeSwap", onSwap);
   document.addEventListener("htmx:afterSwap", onSwapped);
   document.addEventListener("htmx:afterSettle", onSettled);
+  document.addEventListener("htmx:afterSettle", onResult);
   document.addEventListener("htmx:sendError", onNoAnswer);
   document.addEventListener("htmx:afterSwap", () => document.querySelectorAll("[data-flash]").forEach(letGo));
   setInterval(tellAll, 1000);

@@ -37,6 +37,18 @@ def overflow(page):
     return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
 
 
+def stray_scrolling(page):
+    """What scrolls by a few pixels and so shows a bar for nothing, where bars take space."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll("main, main *, .top, .top *")].filter((element) => {
+             const style = getComputedStyle(element);
+             const by = (way, size, seen) => ["auto", "scroll"].includes(way) && size > seen && size < seen + 8;
+             return by(style.overflowY, element.scrollHeight, element.clientHeight)
+                 || by(style.overflowX, element.scrollWidth, element.clientWidth);
+           }).map((element) => element.outerHTML.slice(0, 120))"""
+    )
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("screen", SCREENS)
 def test_every_page_is_accessible_and_fits(new_page, owner, colleague, sign_in, axe, screen, scheme):
@@ -49,6 +61,7 @@ def test_every_page_is_accessible_and_fits(new_page, owner, colleague, sign_in, 
         page.goto(path)
         assert axe(page) == [], path
         assert overflow(page) <= 0, path
+        assert stray_scrolling(page) == [], path
     page.goto("/members")
     page.get_by_role("link", name=f"Manage {colleague.email}").click()
     assert axe(page) == []
@@ -215,6 +228,20 @@ def test_what_saves_and_what_shows_the_card_stay_in_sight(machine_card):
     assert aside["y"] + aside["height"] <= height
     save = page.get_by_role("button", name="Save configuration").last.bounding_box()
     assert save["y"] + save["height"] <= height
+
+
+def test_what_a_preview_brings_is_in_sight_whatever_stands_above_it(machine_card):
+    page = machine_card.page
+    page.set_viewport_size(SCREENS["desk"])
+    page.get_by_role("button", name="Authorize", exact=True).click()
+    machine_card.see_state("Connected")
+    page.locator("#pause").click()
+    machine_card.see_state("Paused")
+    button = page.get_by_role("button", name="Preview", exact=True)
+    button.click()
+    expect(page.locator("#preview .failure")).to_be_in_viewport(ratio=1)
+    expect(page.locator("#preview")).to_contain_text("Press Resume on the connection")
+    expect(button).to_be_in_viewport(ratio=1)
 
 
 def test_nothing_jumps_while_parts_renew_themselves(machine_card):

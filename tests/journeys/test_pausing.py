@@ -10,6 +10,7 @@ from models import ProviderHost, Role, Workspace
 from models.types import utc_now
 from oauth.vocabulary import FailureClass
 from outbound import origin
+from tests.journeys.test_look import stray_scrolling
 from tests.journeys.test_operations import connect
 
 SCREENS = {"desk": {"width": 1280, "height": 900}, "phone": {"width": 360, "height": 740}}
@@ -104,3 +105,21 @@ def test_a_connection_is_paused_and_resumed_where_it_stands(stack, new_page, own
     page.get_by_role("button", name="Pause", exact=True).click()
     expect(page.get_by_role("status").first).to_contain_text("1 connection paused.")
     expect(page.get_by_role("row", name="Shop 0")).to_contain_text("Paused")
+
+
+SMALL = """(least) => [...document.querySelectorAll("main table a, main ul a, main [type=checkbox]")]
+    .map((element) => element.closest("label") || element)
+    .filter((element) => element.offsetParent !== null)
+    .filter((element) => { const box = element.getBoundingClientRect();
+                           return box.height < least - 0.5 || (element.matches("label") && box.width < least - 0.5); })
+    .map((element) => element.outerHTML.slice(0, 120))"""
+
+
+def test_what_stands_in_lists_is_large_enough_for_a_pointer_and_for_a_finger(new_page, sign_in, owner):
+    desk = sign_in(new_page(viewport=SCREENS["desk"]), owner)
+    phone = sign_in(new_page(viewport=SCREENS["phone"], has_touch=True, is_mobile=True), owner)
+    for path in ("/operations", "/operations/providers", "/connections"):
+        for page, least in ((desk, 24), (phone, 44)):
+            page.goto(path)
+            assert page.evaluate(SMALL, least) == [], (path, least)
+            assert stray_scrolling(page) == [], path
