@@ -18,6 +18,7 @@ from typing import Any
 from liquid import Environment
 from liquid.exceptions import LiquidError
 from liquid.extra.filters import JSON
+from liquid.token import TOKEN_EOF, Token
 
 MOST_LOOPS = 20_000
 MOST_NAMESPACE = 2_000_000
@@ -37,6 +38,12 @@ class Template(Environment):
     context_depth_limit = 30
     loop_iteration_limit = MOST_LOOPS
     local_namespace_limit = MOST_NAMESPACE
+
+    def error(self, exc: type[LiquidError] | LiquidError, msg: str | None = None, token: Token | None = None) -> None:
+        """As the library does; what broke off at an expression's end is placed where the expression stands."""
+        if isinstance(exc, LiquidError) and token is not None and (exc.token is None or exc.token.start_index < 0):
+            exc.token = token
+        super().error(exc, msg, token)
 
 
 def main() -> None:
@@ -111,7 +118,7 @@ def environment() -> Environment:
 
 
 def render(liquid: Environment, request: dict[str, Any]) -> dict[str, Any]:
-    """`{"html": …}` or `{"problem": …, "line": …}`; with `check` the template is only parsed."""
+    """`{"html": …}` or `{"problem": …, "place": [line, column]}`; with `check` the template is only parsed."""
     try:
         template = liquid.from_string(request["template"])
         if request.get("check"):
@@ -120,18 +127,33 @@ def render(liquid: Environment, request: dict[str, Any]) -> dict[str, Any]:
         scope = {**data, "data": data} if isinstance(data, dict) else {"data": data}
         return {"html": template.render(**scope)}
     except LiquidError as error:
-        return {"problem": str(error.message if hasattr(error, "message") else error)[:300], "line": line_of(error)}
+        return {"problem": words_of(error), "place": place_of(error, request["template"])}
     except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError, OSError) as error:
-        return {"problem": f"The template cannot be applied to this reply ({type(error).__name__}).", "line": None}
+        return {"problem": f"The template cannot be applied to this reply ({type(error).__name__}).", "place": None}
 
 
-def line_of(error: LiquidError) -> int | None:
-    """Line of the template at which an error arose, if the library knows."""
-    token = getattr(error, "token", None)
-    source, start = getattr(token, "source", None), getattr(token, "start_index", None)
+def words_of(error: LiquidError) -> str:
+    """What the library says, with its own terms in words that people use."""
+    said = str(error.message if hasattr(error, "message") else error)
+    ending = "the end of the template" if _at_the_end(error) else "nothing more"
+    for theirs, ours in (("a primitive expression", "a value"), ("expected word", "expected a name")):
+        said = said.replace(theirs, ours)
+    return said.replace(TOKEN_EOF, ending)[:300]
+
+
+def place_of(error: LiquidError, template: str) -> tuple[int, int] | None:
+    """Line and column of the template at which an error arose, both from 1, if the library knows."""
+    source, start = getattr(error.token, "source", None), getattr(error.token, "start_index", None)
+    if _at_the_end(error):
+        source, start = template, len(template)
     if isinstance(source, str) and isinstance(start, int) and start >= 0:
-        return source.count("\n", 0, start) + 1
+        return source.count("\n", 0, start) + 1, start - source.rfind("\n", 0, start)
     return None
+
+
+def _at_the_end(error: LiquidError) -> bool:
+    """Whether the template ended where something was still to come."""
+    return error.token is not None and error.token.kind == TOKEN_EOF and error.token.start_index < 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,13 @@ class RenderLimits:
 
 
 class RenderFailure(Exception):
-    """The template could not be rendered; the message is for its author. `line` counts from 1."""
+    """The template could not be rendered; the message is for its author. `line` and `column` count from 1."""
 
-    def __init__(self, words: str, line: int | None = None) -> None:
-        """`words` say what is wrong."""
-        super().__init__(f"Line {line}: {words}" if line else words)
-        self.line = line
+    def __init__(self, words: str, place: Sequence[int] | None = None) -> None:
+        """`words` say what is wrong, `place` is line and column."""
+        self.line: int | None = place[0] if place else None
+        self.column: int | None = place[1] if place else None
+        super().__init__(f"Line {self.line}, column {self.column}: {words}" if place else words)
 
 
 class Renderer:
@@ -77,7 +79,7 @@ class Renderer:
             mine.settimeout(self.limits.wall + GRACE_SECONDS)
             answer = self._exchange(mine, payload)
         if "problem" in answer:
-            raise RenderFailure(str(answer["problem"]), answer.get("line"))
+            raise RenderFailure(str(answer["problem"]), answer.get("place"))
         html = str(answer["html"])
         if len(html) > self.limits.output:
             raise RenderFailure(f"The card would be longer than {self.limits.output:,} characters.")
@@ -114,7 +116,7 @@ class Renderer:
                     self._stop()
                     if attempt == 2:
                         raise RenderFailure(
-                            "The renderer cannot be started. Ask an operator to look at the log."
+                            "The renderer cannot be started. Ask whoever runs this installation to look at the log."
                         ) from None
 
     def _running(self) -> socket.socket:

@@ -191,11 +191,21 @@ def test_an_object_reads_as_json_and_not_as_python(renderer):
     assert renderer.render("{{ a }}", {"a": {"b": [None, True]}}) == "{&#34;b&#34;: [null, true]}"
 
 
-def test_mistakes_are_named_with_their_line(renderer):
+@pytest.mark.parametrize(
+    ("template", "place", "words"),
+    [
+        ("one\ntwo {{ a | nosuch }}", (2, 12), "unknown filter 'nosuch'"),
+        ("one\n  {{ }}", (2, 5), "expected a value, found nothing more"),
+        ("{% if x %}\n {{ y | }}{% endif %}", (2, 5), "expected a name, found nothing more"),
+        ("one\n{% if x %}\ntwo", (3, 4), "expected tag endif, found the end of the template"),
+        ("{% endif %}", (1, 4), "unexpected tag 'endif'"),
+    ],
+)
+def test_mistakes_are_named_with_their_line_and_column(renderer, template, place, words):
     with pytest.raises(RenderFailure) as caught:
-        renderer.render("one\ntwo {{ a | nosuch }}", {})
-    assert caught.value.line == 2
-    assert "nosuch" in str(caught.value)
+        renderer.render(template, {})
+    assert (caught.value.line, caught.value.column) == place
+    assert str(caught.value) == f"Line {place[0]}, column {place[1]}: {words}"
 
 
 @pytest.mark.parametrize(

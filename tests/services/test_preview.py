@@ -358,7 +358,7 @@ def test_a_template_that_is_not_saved_can_be_tried(world, connected, run, html):
 def test_a_broken_template_names_its_line_and_keeps_the_reply(world, connected, run):
     result = run(world.card(connection=connected), template="fine\n{{ customer | nosuch }}")
     assert (result.failure.failure_step, result.failure.failure_class) == ("template", Problem.TEMPLATE)
-    assert str(result.failure).startswith("Line 2:")
+    assert str(result.failure).startswith("Line 2, column 15:")
     assert result.status == 200
     assert result.body.tree is not None
 
