@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from models import AuditEntry
+from models.authorization_attempt import NEWER, PAUSED, PAUSED_SINCE, STOPPED, WITHDRAWN
+from oauth.vocabulary import STEPS_BY_CODE, FailureClass
 
 SENTENCES = {
     "card.created": "made the card {name}",
@@ -28,9 +30,9 @@ SENTENCES = {
     "connection.refresh_requested": "asked for a refresh of {name}",
     "bulk.requested": "asked for a refresh of {number} connections at once",
     "bulk.cancelled": "cancelled a refresh of many connections, as far as nothing had been sent",
-    "connection.disconnected": "disconnected {name}",
+    "connection.disconnected": "disconnected {name}{withdrawn}",
     "connection.deleted": "deleted the connection {name}",
-    "connection.paused": "paused {name}",
+    "connection.paused": "paused {name}{withdrawn}",
     "connection.resumed": "resumed {name}",
     "everything.paused": "paused all token requests",
     "everything.resumed": "resumed all token requests",
@@ -63,6 +65,19 @@ ICONS = {
     "workspace": "building",
 }
 
+KINDS = {
+    "cards": ("Cards", ("card",)),
+    "connections": ("Connections and refreshes", ("connection", "bulk")),
+    "providers": ("Providers", ("provider", "everything")),
+    "people": ("Members and sign-in", ("member", "user", "sign_in", "access")),
+    "workspace": ("The workspace", ("workspace",)),
+}
+"""What entries are about: its words, and the first words of actions."""
+OURS = frozenset({WITHDRAWN, PAUSED, PAUSED_SINCE, NEWER, STOPPED, *STEPS_BY_CODE})
+"""Codes of failures that are not a provider's."""
+SETTINGS = frozenset({"changed", "field"})
+"""Details that name settings; everything else is told as it was written."""
+
 
 class _Values(dict[str, str]):
     """What a sentence may name; an older entry may lack some of it."""
@@ -80,17 +95,36 @@ def sentence(entry: AuditEntry) -> str:
     return pattern.format_map(_values(entry.subject_name, entry.detail))
 
 
+def reason(entry: AuditEntry) -> str:
+    """Why, where an entry says so: a class of failure by its words, anything else as it was written."""
+    said = str(entry.detail.get("reason") or "")
+    if said in set(FailureClass):
+        title = FailureClass(said).title
+        return f"{title[:1].lower()}{title[1:]}"
+    return _plain(said)
+
+
+def code(entry: AuditEntry) -> str:
+    """The provider's own code for a failure, letter for letter; empty where the reason names it, or it is ours."""
+    found = str(entry.detail.get("code") or "")
+    return "" if found in OURS or found in str(entry.detail.get("reason")) else found
+
+
 def icon(entry: AuditEntry) -> str:
     """The icon of what an entry is about."""
     return ICONS.get(entry.action.partition(".")[0], "user")
 
 
 def _values(name: str, detail: Mapping[str, Any]) -> _Values:
-    values = _Values(name=name or str(detail.get("name", "…")), changed="")
+    values = _Values(name=name or str(detail.get("name", "…")), changed="", withdrawn="")
     for key, value in detail.items():
-        values[key] = ", ".join(map(_plain, value)) if isinstance(value, list) else _plain(value)
+        told = _plain if key in SETTINGS else str
+        values[key] = ", ".join(map(told, value)) if isinstance(value, list) else told(value)
     if detail.get("changed"):
         values["changed"] = f": {values['changed']}"
+    if detail.get("withdrawn"):
+        number = detail["withdrawn"]
+        values["withdrawn"] = f", which ended {number} unfinished authorization{'' if number == 1 else 's'}"
     return values
 
 
