@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import uuid
 
-from flask import Flask, Response, render_template, request
+from flask import Flask, Response, current_app, redirect, render_template, request
 from flask_wtf.csrf import CSRFError
 from gunicorn.http.errors import ParseException
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.wrappers import Response as AnyResponse
 
 import logs
 from blueprints import carried
@@ -31,7 +32,7 @@ WORDS = {
     429: ("Too many tries", "Wait a minute, then try again."),
     500: (
         "Something broke on our side",
-        "It has been logged. Try again; if it stays, give your operator the id below.",
+        "It has been logged. Try again; if it stays, give the id below to whoever runs this installation.",
     ),
     503: ("The database cannot be used right now", "Nothing was lost. Try again in a minute."),
 }
@@ -49,17 +50,30 @@ def init_app(app: Flask) -> None:
         app.register_error_handler(away, show_database)
 
 
-def show(error: HTTPException) -> Response | HTTPException:
-    """Any HTTP error, the unexpected ones with an id that leads to the log."""
+def show(error: HTTPException) -> AnyResponse | HTTPException:
+    """Any HTTP error, the unexpected ones with an id that leads to the log; for a button's address, its page."""
     if error.response is not None:
         return error
     code = error.code or 500
+    if code == 405 and request.method == "GET" and not is_htmx():
+        return redirect(_page_above(), 303)
     if isinstance(error, InternalServerError):
         reference = uuid.uuid4().hex[:12]
         log.error("unexpected", reference=reference, endpoint=request.endpoint, exc_info=error.original_exception)
         return page(500, reference=reference)
-    own_words = error.description if code == 400 and error.description != type(error).description else None
+    own_words = error.description if code in (400, 403) and error.description != type(error).description else None
     return page(code, own_words)
+
+
+def _page_above() -> str:
+    """The page that an address of a button belongs to, with its query: somebody opened, or reloaded, the address."""
+    path, query = request.path.rstrip("/"), request.query_string.decode("latin-1")
+    routes = current_app.create_url_adapter(request)
+    while routes is not None and "/" in path.lstrip("/"):
+        path = path.rpartition("/")[0]
+        if routes.test(path, "GET"):
+            return f"{path}?{query}" if query else path
+    return "/"
 
 
 def show_csrf(_error: CSRFError) -> Response:

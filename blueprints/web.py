@@ -35,6 +35,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 M = TypeVar("M", bound=Record)
 
+OWNERS = "Only the owner of this installation can do this."
+"""What to say to anybody else, instead of sending them to an admin of their workspace."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 login_manager = LoginManager()

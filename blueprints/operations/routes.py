@@ -186,7 +186,7 @@ def _everywhere() -> bool:
     if request.args.get("all") != "1":
         return False
     if not web.me().user.is_owner:
-        abort(403)
+        abort(403, web.OWNERS)
     return True
 
 

@@ -189,4 +189,4 @@ def _everywhere() -> bool:
 
 def _owner_only() -> None:
     if not web.me().user.is_owner:
-        abort(403)
+        abort(403, web.OWNERS)

@@ -124,7 +124,7 @@ def create_workspace() -> Page:
 
 def _owner_only() -> None:
     if not web.me().user.is_owner:
-        abort(403)
+        abort(403, web.OWNERS)
 
 
 def _person_form() -> PersonForm:

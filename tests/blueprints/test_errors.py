@@ -1,8 +1,11 @@
 """The pages of failures: they come even when what they are about is what a page needs."""
 
+import re
+
 import pytest
 
 from models.database import Database
+from tests.support.browserless import path_of
 
 PLACES = ("/", "/cards", "/connections", "/settings", "/auth/provider/callback?state=x&code=y")
 
@@ -47,3 +50,51 @@ def test_somebody_signed_out_is_told_as_well(client, lose_database):
     lose_database()
     answer = client.post("/login", data={"email": "a@b.example", "password": "a password", "csrf_token": token})
     assert answer.status_code == 503
+
+
+@pytest.mark.sqlite_only
+def test_the_address_of_a_button_leads_to_its_page(app, world):
+    alice, connection = world.client(world.alice), world.connection()
+    card = world.card(connection=connection)
+    above = {
+        "/operations/refresh?state=Connected&text=a%20b": "/operations?state=Connected&text=a%20b",
+        f"/cards/{card.id}/preview": f"/cards/{card.id}",
+        f"/connections/{connection.id}/pause": f"/connections/{connection.id}",
+        "/connections/fields": "/connections",
+        "/settings/password": "/settings",
+        "/operations/providers/try": "/operations/providers",
+    }
+    for address, page in above.items():
+        answer = alice.get(address)
+        assert (answer.status_code, path_of(answer.location)) == (303, page)
+        assert alice.get(page).status_code == 200
+    assert alice.get("/operations/refresh", headers={"HX-Request": "true"}).status_code == 405
+    assert alice.put("/operations").status_code == 405
+
+
+@pytest.mark.sqlite_only
+def test_a_question_opened_by_itself_is_asked_once(app, world):
+    connection = world.connection()
+    card = world.card(connection=connection)
+    alice = world.client(world.alice)
+    for address in (
+        "/operations/providers/pause",
+        f"/connections/{connection.id}/delete",
+        f"/connections/{connection.id}/disconnect",
+        f"/connections/{connection.id}/replies/give-up",
+        f"/cards/{card.id}/delete",
+        f"/members/{world.ann.id}/remove",
+    ):
+        headings = re.findall(r"<h[12][^>]*>(.*?)</h[12]>", alice.get(address).text, re.DOTALL)
+        assert len(headings) == 1, address
+        assert headings[0].endswith("?")
+
+
+@pytest.mark.sqlite_only
+def test_a_refusal_names_whose_the_page_is(app, world):
+    oscar = world.client(world.oscar)
+    for address in ("/operations?all=1", "/operations/providers/pause", "/settings/workspaces"):
+        answer = oscar.get(address)
+        assert answer.status_code == 403
+        assert "Only the owner of this installation can do this." in answer.text
+    assert "Ask an admin of it." in oscar.get("/members").text
