@@ -11,11 +11,13 @@ from models import Connection, ConnectionState, Priority, Role, Token, User
 from services.engine import states
 from services.people import members
 
-AUTHORIZE = "Press Authorize on the connection first."
+AUTHORIZE = "An admin of its workspace has to press Authorize on the connection first."
 NOT_REFRESHED = {
     ConnectionState.DRAFT: "It is not configured yet. Save its configuration first.",
     ConnectionState.DISCONNECTED: f"It is not authorized. {AUTHORIZE}",
-    ConnectionState.REAUTH_REQUIRED: "A refresh cannot help: it needs authorization. Press Authorize on it.",
+    ConnectionState.REAUTH_REQUIRED: (
+        "A refresh cannot help: it needs authorization. An admin of its workspace has to press Authorize on it."
+    ),
     ConnectionState.PAUSED: "It is paused. Resume it first.",
 }
 """States in which no refresh is sent, whoever asks, and what to say about it."""
@@ -38,7 +40,10 @@ def refusal(connection: Connection, token: Token) -> str:
     if connection.has_strange_grant:
         return f"It was authorized for another client. {AUTHORIZE}"
     if not states.renewable(connection, token):
-        return "The provider gave no refresh token. Press Authorize on the connection to get a new access token."
+        return (
+            "The provider gave no refresh token. To get a new access token, an admin of its workspace has to press "
+            "Authorize on the connection."
+        )
     return ""
 
 

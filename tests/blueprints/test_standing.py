@@ -203,7 +203,7 @@ def test_a_paused_connection_says_who_paused_it_and_what_ends_that(world, alice,
     oscar.post_form(f"{page}/pause")
     shown = alice.get(page).text
     assert f"by {world.oscar.email}" in shown
-    assert "an operator or admin who presses Resume" in shown
+    assert "press Resume for that" in shown
     assert next_refresh(shown) == "none while it is paused"
     world.join(world.globex, world.alice, Role.ADMIN)
     world.leave(world.acme, world.oscar)
