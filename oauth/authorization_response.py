@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from pydantic import SecretStr
 
-from oauth.scrub import scrub
+from oauth.explanation import told
+from oauth.scrub import Hidden
 from oauth.vocabulary import FailureClass, OAuthFailure
 
 STEP = "authorization"
@@ -68,9 +69,9 @@ class AuthorizationResponse:
         )
         if self.denied:
             words = "Access was refused at the provider."
-        hidden = list(secrets)
-        said = scrub(self.error_description, hidden, LONGEST_SAID)
-        return OAuthFailure(STEP, kind, words, code=scrub(self.error, hidden, 100), provider_said=said)
+        hidden = Hidden((*secrets, self.code))
+        said = told(self.error_description, hidden, LONGEST_SAID)
+        return OAuthFailure(STEP, kind, words, code=told(self.error, hidden, 100), provider_said=said)
 
 
 def parse(pairs: Iterable[tuple[str, str]]) -> AuthorizationResponse:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import SecretStr
+from oauth.scrub import LONGEST, Hidden, one_line, scrub
+from oauth.token_like import NAMED_TOKEN, star_tokens
 
-from oauth.scrub import STARS, one_line, scrub
-
-LONG_RUN = re.compile(r"\S{24,}")
+PAGE = re.compile(r"(?i)<(?:!doctype html|html|head|body|title|h[1-6])\b")
 LONGEST_EXCERPT = 300
 READ_FOR_EXCERPT = 16 * LONGEST_EXCERPT
 
@@ -39,16 +38,26 @@ def is_page(text: str) -> bool:
     return text.lstrip("\ufeff \t\r\n").startswith("<")
 
 
-def excerpt(text: str, hidden: Iterable[SecretStr | None]) -> str:
-    """The first words of a page without an explanation: tags left out, and whatever may be a token we cannot read."""
-    if text.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')):
+def told(text: str, hidden: Hidden, limit: int = LONGEST) -> str:
+    """A provider's words as they may be shown and stored: without our secrets, and without what may be a new token."""
+    return star_tokens(scrub(text, hidden, limit))[:limit]
+
+
+def excerpt(text: str, hidden: Hidden, status: int) -> str:
+    """The first words of a page without an explanation, tags left out.
+
+    Nothing of what may have been meant as a token reply: of a success that is no web page, and of whatever names a
+    token and a value, also where its form cannot be read.
+    """
+    if text.lstrip("\ufeff \t\r\n").startswith(("{", "[", '"')) or NAMED_TOKEN.search(text):
+        return ""
+    if 200 <= status < 300 and not PAGE.search(text[:READ_FOR_EXCERPT]):
         return ""
     words: list[str] = []
     shown = True
-    for piece in re.split(r"(<[^<>]*>)", scrub(text, hidden, READ_FOR_EXCERPT)):
+    for piece in re.split(r"(<[^<>]*>)", text[:READ_FOR_EXCERPT]):
         if tag := re.match(r"<(/?)(script|style)\b", piece, re.IGNORECASE):
             shown = bool(tag[1])
         elif shown and not piece.startswith("<"):
             words += piece.split()
-    prose = LONG_RUN.sub(STARS, " ".join(words))
-    return re.sub(r"(?i)\b(access_token|refresh_token|id_token)=\S*", rf"\1={STARS}", prose)[:LONGEST_EXCERPT]
+    return told(" ".join(words), hidden, LONGEST_EXCERPT)

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from oauth import lifetime, reply
 from oauth.explanation import excerpt
+from oauth.scrub import Hidden
 from oauth.vocabulary import FailureClass, OAuthFailure
 
 STEP = "introspection"
@@ -33,7 +34,7 @@ def seconds_left(
     except (ValueError, RecursionError):
         claims = None
     if not isinstance(claims, dict) or not isinstance(claims.get("active"), bool):
-        said = excerpt(body.decode("utf-8", "replace"), hidden)
+        said = excerpt(body.decode("utf-8", "replace"), Hidden(hidden), status)
         raise OAuthFailure(STEP, FailureClass.REPLY_UNUSABLE, NOT_USABLE, status=status, provider_said=said)
     if not claims["active"]:
         raise OAuthFailure(STEP, FailureClass.REPLY_UNUSABLE, INACTIVE, status=status, code="inactive")

@@ -135,18 +135,16 @@ def _date(value: Any) -> float | None:
 
 
 def _number(value: Any) -> float | None:
-    """A finite or infinite number for JSON's numbers and numeric text; None for anything else."""
+    """A finite number for JSON's numbers and numeric text; None for anything else: infinity is no time."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str) and len(value) > LONGEST_NUMBER:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    except OverflowError:
-        number = -math.inf if isinstance(value, int) and value < 0 else math.inf
-    return None if math.isnan(number) else number
+    return number if math.isfinite(number) else None
 
 
 def _jwt_lifetime(access_token: str, now: float) -> float | None:

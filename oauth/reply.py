@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from pydantic import SecretStr
 
-from oauth import failure_codes
-from oauth.explanation import error_code, excerpt, explanation, is_page
+from oauth import failure_codes, renewal, traces
+from oauth.documents import BLANK, FORM
+from oauth.explanation import error_code, excerpt, explanation, is_page, told
 from oauth.failure_codes import Meaning
 from oauth.fields import TOKENS, Fields, candidates, read
 from oauth.lifetime import ladder, retry_after
-from oauth.scrub import one_line, scrub
-from oauth.vocabulary import FailureClass, LifetimeUnit, OAuthFailure, TokenReply
+from oauth.renewal import Brought
+from oauth.scrub import Hidden, one_line
+from oauth.vocabulary import NO_ENDPOINT, NOTHING_KEPT, FailureClass, LifetimeUnit, OAuthFailure, TokenReply
 
 LONGEST_CODE = 100
 LONGEST_SCOPE = 8192
@@ -29,6 +33,13 @@ AS_BEARER = (
     "If the provider's documentation says that it is sent as Bearer all the same, write token_type='Bearer' under "
     "Reply mapping."
 )
+AS_TEXT = "It is a number; if it is one, write access_token=to_string(access_token) under Reply mapping."
+ELSEWHERE = (
+    "The reply holds an access token, and what may be a new refresh token where none is looked for. Nothing of it is "
+    "used until somebody says under Reply mapping which it is, or refresh_token='' if it is none."
+)
+SEVERAL = "The reply holds more than one refresh token, and nothing says which one is meant."
+MOST_HIDDEN = 50
 NO_MAPPING: Mapping[str, str] = {}
 BY_STATUS = {
     400: FailureClass.REQUEST_BAD,
@@ -37,6 +48,8 @@ BY_STATUS = {
     425: FailureClass.PROVIDER_DOWN,
     429: FailureClass.THROTTLED,
 }
+NOWHERE = frozenset({404, 405, 410})
+"""Statuses of a server that has nothing at an address, or nothing that takes a request like ours."""
 
 
 @dataclass(frozen=True)
@@ -50,19 +63,23 @@ class _Answer:
     secrets: tuple[SecretStr | None, ...]
     step: str
     received_at: datetime
+    renews: bool
+    """Whether a refresh token is of any use."""
 
     def failure(self, kind: FailureClass, reason: str, code: str = "") -> OAuthFailure:
-        """The sorted failure; the reply itself travels along, for what may still be got out of it."""
+        """The sorted failure; the reply itself travels along, where something may still be got out of it."""
+        lost = kind is FailureClass.REPLY_UNUSABLE and not self.could_hold_token
         return OAuthFailure(
             self.step,
             kind,
             reason,
-            code=scrub(code, self.hidden, LONGEST_CODE),
-            provider_said=scrub(explanation(self.fields), self.hidden) or excerpt(self.text, self.hidden),
+            code=told(code, self.hidden, LONGEST_CODE) or (NOTHING_KEPT if lost else ""),
+            provider_said=told(explanation(self.fields), self.hidden) or excerpt(self.text, self.hidden, self.status),
             status=self.status,
             retry_after=retry_after(self.headers, self.received_at),
-            raw=SecretStr(self.text),
+            raw=None if lost else SecretStr(self.text),
             may_hold_token=kind is FailureClass.REPLY_UNUSABLE and self.may_hold_token,
+            brings_refresh_token=kind is FailureClass.REPLY_UNUSABLE and self.brings_refresh_token,
         )
 
     @property
@@ -71,27 +88,57 @@ class _Answer:
         return self.found.values
 
     @property
-    def may_hold_token(self) -> bool:
-        """Whether a person should look at it before the grant is given up."""
-        return self.holds_a_new_token or (200 <= self.status < 300 and self.found.may_hold_token)
+    def succeeded(self) -> bool:
+        """Whether its status is one of success."""
+        return 200 <= self.status < 300
 
     @property
-    def hidden(self) -> tuple[SecretStr | None, ...]:
+    def may_hold_token(self) -> bool:
+        """Whether a person should look at it before the grant is given up."""
+        return self.holds_a_new_token or (self.succeeded and (self.found.may_hold_token or bool(self.brought.others)))
+
+    @property
+    def could_hold_token(self) -> bool:
+        """Whether it is worth keeping: it looks as if it held a token, or is a success with something to point at."""
+        looks_so = self.may_hold_token or self.found.may_hold_token
+        return looks_so or (self.succeeded and self.found.could_be_mapped)
+
+    @cached_property
+    def brought(self) -> Brought:
+        """The refresh token in it."""
+        return renewal.brought(self.found, self.known) if self.renews else Brought()
+
+    @property
+    def brings_refresh_token(self) -> bool:
+        """Whether what is called a refresh token in it is not the one we sent."""
+        is_new = self.brought.token is not None and self.brought.token not in self.known
+        return is_new or (self.succeeded and bool(self.brought.others))
+
+    @property
+    def known(self) -> set[str]:
+        """What we sent: an echo of it brings nothing."""
+        return {secret.get_secret_value() for secret in self.secrets if secret}
+
+    @cached_property
+    def hidden(self) -> Hidden:
         """What nobody may read: what we sent, and any token that came back."""
-        elsewhere = (value for _path, name, value in candidates(self.found.document) if "token" in name.lower())
-        return (*self.secrets, *(SecretStr(value) for value in (*self.tokens, *elsewhere)))
+        elsewhere = [value for _path, name, value in candidates(self.found.document) if "token" in name.lower()]
+        if not self.found.is_read:
+            elsewhere += islice((traces.of_tokens if self.succeeded else traces.named)(self.text), MOST_HIDDEN)
+        return Hidden((*self.secrets, *(SecretStr(value) for value in (*self.tokens, *elsewhere))))
 
     @property
     def tokens(self) -> list[str]:
         """Tokens in the reply that could be read."""
         values = [self.fields.get(name) for name in TOKENS]
-        return [value for value in values if isinstance(value, str) and value.strip()]
+        found = [value for value in values if isinstance(value, str) and value.strip()]
+        return [*found, *((self.brought.token,) if self.brought.token else ()), *self.brought.others[:MOST_HIDDEN]]
 
     @property
     def holds_a_new_token(self) -> bool:
         """Whether a token came that we did not send: an error that echoes ours brings nothing."""
-        known = {secret.get_secret_value() for secret in self.secrets if secret}
-        return any(token not in known for token in self.tokens)
+        values = [*(self.fields.get(name) for name in TOKENS), self.brought.token]
+        return any(isinstance(value, str) and value.strip() and value not in self.known for value in values)
 
 
 def parse(
@@ -104,14 +151,22 @@ def parse(
     step: str,
     unit: LifetimeUnit = LifetimeUnit.SECONDS,
     mapping: Mapping[str, str] = NO_MAPPING,
+    renews: bool = True,
+    broken_off: bool = False,
 ) -> TokenReply:
     """The token in a reply (RFC 6749 §5.1). Raises OAuthFailure for everything else (§5.2).
 
     `secrets` are starred in what the failure repeats; `unit` is what the provider counts `expires_in` in;
-    `mapping` says by JMESPath where it keeps its fields.
+    `mapping` says by JMESPath where it keeps its fields. `renews`: whether a refresh token is of any use.
+    `broken_off`: only the beginning of the reply arrived.
     """
     text = _decode(body)
-    return _read(_Answer(status, headers, text, read(text, mapping), tuple(secrets), step, received_at), unit)
+    if broken_off and FORM.match(text.strip(BLANK)):
+        text = text.rpartition("&")[0]  # the last pair may go on, which no form can tell
+    found = read(text, mapping)
+    if broken_off and (found.is_form or found.document is None):
+        found = replace(found, whole=False)
+    return _read(_Answer(status, headers, text, found, tuple(secrets), step, received_at, renews), unit)
 
 
 def parse_kept(
@@ -123,10 +178,11 @@ def parse_kept(
     step: str,
     unit: LifetimeUnit,
     mapping: Mapping[str, str],
+    renews: bool = True,
 ) -> TokenReply:
     """`parse` once more for a reply that was kept because it could not be used (`OAuthFailure.raw`)."""
     value = text.get_secret_value()
-    return _read(_Answer(status, {}, value, read(value, mapping), tuple(secrets), step, received_at), unit)
+    return _read(_Answer(status, {}, value, read(value, mapping), tuple(secrets), step, received_at, renews), unit)
 
 
 def refusal(
@@ -140,7 +196,7 @@ def refusal(
 ) -> OAuthFailure:
     """The sorted failure in a reply that had no token to bring, as from a revocation endpoint (RFC 7009 §2.2.1)."""
     text = _decode(body)
-    return _refused(_Answer(status, headers, text, read(text, NO_MAPPING), tuple(secrets), step, received_at))
+    return _refused(_Answer(status, headers, text, read(text, NO_MAPPING), tuple(secrets), step, received_at, False))
 
 
 def _decode(body: bytes) -> str:
@@ -164,9 +220,13 @@ def _refused(answer: _Answer) -> OAuthFailure:
         words = "The reply is an error and holds a token all the same, so it is kept and not used."
         return answer.failure(FailureClass.REPLY_UNUSABLE, words, code)
     meant = _meaning(answer, code)
-    shown = scrub(code, answer.hidden, LONGEST_CODE)
+    shown = told(code, answer.hidden, LONGEST_CODE)
     how = f"with status {answer.status}" + (f" and the error {shown}" if shown else "")
     kind = meant.failure_class
+    nowhere = answer.status in NOWHERE or 300 <= answer.status < 400
+    if kind is FailureClass.REPLY_UNUSABLE and nowhere and not answer.could_hold_token:
+        words = f"There is no token endpoint at this address: it answered {how}. {_hint(answer)}".rstrip()
+        return answer.failure(kind, words, NO_ENDPOINT)
     return answer.failure(kind, f"{kind.title}: it answered {how}. {meant.do or _hint(answer)}".rstrip(), code)
 
 
@@ -208,10 +268,10 @@ def _token(answer: _Answer, unit: LifetimeUnit) -> TokenReply:
     kind = fields.get("token_type", "")
     # A null is no missing type: it says that there is one and names none (TK-03).
     if not isinstance(kind, str) or kind.strip().lower() not in ("", "bearer"):
-        name = f" called {scrub(kind, answer.hidden, LONGEST_TYPE)}" if isinstance(kind, str) else " without a name"
+        name = f" called {told(kind, answer.hidden, LONGEST_TYPE)}" if isinstance(kind, str) else " without a name"
         words = f"The reply holds a token of a type{name}; only Bearer tokens can be used. {AS_BEARER}"
         raise answer.failure(FailureClass.REPLY_UNUSABLE, words, "token_type")
-    refresh = _refresh_token(fields.get("refresh_token"))
+    refresh = _refresh_token(answer)
     lifetime, rung = ladder(fields, access, answer.received_at, unit)
     return TokenReply(
         access_token=SecretStr(access),
@@ -233,27 +293,31 @@ def _can_be_sent(token: str) -> bool:
 def _no_token(answer: _Answer, access: Any) -> str:
     """Why there is no access token to be used, as a sentence."""
     if access:
-        return "The access token in the reply cannot be sent."
+        is_number = isinstance(access, int) and not isinstance(access, bool)
+        return f"The access token in the reply cannot be sent.{f' {AS_TEXT}' if is_number else ''}"
     if answer.found.several:
         return "The reply holds more than one access token, and nothing says which one is meant."
-    if not answer.text.strip("\ufeff \t\r\n"):
+    if not answer.text.strip(BLANK):
         return "The reply is empty."
-    if is_page(answer.text):
+    if is_page(answer.text) and not answer.may_hold_token:
         return "What came is a web page and not a token endpoint's answer."
     if answer.found.document is None:
         return "The reply breaks off, or is neither JSON nor a form, so that nothing can be read from it."
     return "The reply holds no access token where one is looked for."
 
 
-def _refresh_token(value: Any) -> SecretStr | None:
-    """A refresh token to keep; it travels form-encoded, so any text that can be encoded will do."""
-    if not isinstance(value, str) or not value.strip():
-        return None
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return None
-    return SecretStr(value)
+def _refresh_token(answer: _Answer) -> SecretStr | None:
+    """The refresh token to keep, if the reply leaves no doubt about it.
+
+    Of one that breaks off only a new one counts: that there is none, nobody knows.
+    """
+    brought = answer.brought
+    if brought.others:
+        words = SEVERAL if brought.token is None and len(brought.others) > 1 else ELSEWHERE
+        raise answer.failure(FailureClass.REPLY_UNUSABLE, words)
+    if answer.renews and not answer.found.whole and (brought.token is None or brought.token in answer.known):
+        raise answer.failure(FailureClass.REPLY_UNUSABLE, "The reply breaks off before a new refresh token.")
+    return SecretStr(brought.token) if brought.token is not None else None
 
 
 def _scope(value: Any) -> str | None:

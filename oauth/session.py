@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -14,15 +15,28 @@ from pydantic import SecretStr
 import outbound
 from oauth import introspection, reply
 from oauth.client_auth import AUTHENTICATORS, Proof, form, proofs
-from oauth.grants import extra
+from oauth.grants import GRANTS, extra
 from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure, Registration, TokenReply
 from outbound import Limits
 
 HEADERS = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded;charset=UTF-8"}
 NEITHER = "The connection's other client secret was tried as well, and is not accepted either."
-SENT_SECRETS = ("refresh_token", "code", "code_verifier", "token")
+SENT_SECRETS = frozenset({"refresh_token", "code", "code_verifier", "token"})
+SECRET_PARAM = re.compile(r"(?i)(token|secret|passw(or)?d|passphrase|assertion|credential|signature|key|pin|otp)s?$")
+"""Extra parameters by which some providers want a secret of their own."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What came of a request."""
+
+    reply: outbound.Reply
+    secrets: list[SecretStr | None]
+    """What its words must not repeat."""
+    broken: OAuthFailure | None = None
+    """Why only the beginning of the reply arrived."""
 
 
 class TokenClient(OAuth2Client):
@@ -106,18 +120,28 @@ class TokenClient(OAuth2Client):
         raise refused.saying(NEITHER) if self._registration.other_secret else refused
 
     async def _obtain(self, params: Mapping[str, str], proof: Proof) -> TokenReply:
-        answer, secrets = await self._post(self._registration.token_endpoint, params, proof)
-        parsed = reply.parse(
-            answer.status,
-            answer.headers,
-            answer.body,
-            received_at=datetime.now(UTC),
-            secrets=secrets,
-            step=self._step,
-            unit=self._registration.expires_in_unit,
-            mapping=self._registration.reply_mapping,
-        )
+        parsed = self._parse(params, await self._ask(self._registration.token_endpoint, params, proof))
         return replace(parsed, auth_method=proof.method, client_secret_id=proof.secret_id)
+
+    def _parse(self, params: Mapping[str, str], answer: _Answer) -> TokenReply:
+        """The token in a reply, or in what arrived of it: if a new refresh token is there, nothing is in doubt."""
+        try:
+            return reply.parse(
+                answer.reply.status,
+                answer.reply.headers,
+                answer.reply.body,
+                received_at=datetime.now(UTC),
+                secrets=answer.secrets,
+                step=self._step,
+                unit=self._registration.expires_in_unit,
+                mapping=self._registration.reply_mapping,
+                renews=GRANTS[self._registration.grant_type].needs_person,
+                broken_off=answer.broken is not None,
+            )
+        except OAuthFailure as failure:
+            if answer.broken is None:
+                raise
+            raise failure.saying(str(answer.broken)) if failure.brings_refresh_token else answer.broken from None
 
     async def _revoke(self, params: Mapping[str, str], proof: Proof) -> None:
         answer, secrets = await self._post(self._registration.revocation_endpoint, params, proof)
@@ -141,18 +165,29 @@ class TokenClient(OAuth2Client):
         self, endpoint: str, params: Mapping[str, str], proof: Proof
     ) -> tuple[outbound.Reply, list[SecretStr | None]]:
         """The answer, and what its words must not repeat."""
+        answer = await self._ask(endpoint, params, proof)
+        if answer.broken is not None:
+            raise answer.broken
+        return answer.reply, answer.secrets
+
+    async def _ask(self, endpoint: str, params: Mapping[str, str], proof: Proof) -> _Answer:
+        """The answer, or what arrived of it."""
         self.client_secret = proof.secret.get_secret_value() if proof.secret else ""
         authentication = self.client_auth(proof.method.value)
         url, headers, body = authentication.prepare("POST", endpoint, dict(HEADERS), form(params))
         secrets = [self._registration.client_secret, self._registration.other_secret]
-        secrets += [SecretStr(params[name]) for name in SENT_SECRETS if params.get(name)]
+        sent = (value for name, value in params.items() if name in SENT_SECRETS or SECRET_PARAM.search(name))
+        secrets += [SecretStr(value) for value in sent]
         if "Authorization" in headers:
             secrets.append(SecretStr(headers["Authorization"].removeprefix("Basic ")))
         try:
             answer = await self._http.send("POST", url, headers=headers, body=body.encode(), limits=self._limits)
         except outbound.OutboundFailure as failure:
-            raise OAuthFailure(self._step, sort(failure), str(failure)) from None
-        return answer, secrets
+            broken = OAuthFailure(self._step, sort(failure), str(failure))
+            if failure.arrived is None:
+                raise broken from None
+            return _Answer(failure.arrived, secrets, broken)
+        return _Answer(answer, secrets)
 
 
 async def request_token(

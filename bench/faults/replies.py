@@ -207,7 +207,7 @@ def no_refresh_token(stage: Stage, rounds: int, _full: bool) -> Iterator[Outcome
         "missing": "",
         "null": ', "refresh_token": null',
         "empty": ', "refresh_token": ""',
-        "number": ', "refresh_token": 7',
+        "false": ', "refresh_token": false',
     }
     cases = [Case(name, [reply(_object(GOOD + more))], Expect.STORED) for name, more in extra.items()]
     for _ in range(rounds):

@@ -30,7 +30,8 @@ def learn(
     refresh token had been sent before, and what became of that is not known. `sent_before`: the token that `sent`
     replaced was sent once more after it had been replaced, and this is the first use of `sent` since.
 
-    Nothing is learned where no refresh token was sent, nor from failures that say nothing about it.
+    Nothing is learned where no refresh token was sent, nor from failures that say nothing about it. A new one in a
+    reply that could not be used was not stored, but it came.
     """
     if sent is None or not sent.get_secret_value():
         return rotation, reuse
@@ -39,6 +40,8 @@ def learn(
         # A token that was not replaced is no old one: that it goes on working is no habit.
         worked = after_unknown and replaced
         return _rotation(rotation, replaced), _more_careful(reuse, Reuse.ACCEPTED) if worked else reuse
+    if failure.brings_refresh_token:
+        return _rotation(rotation, True), reuse
     if failure.failure_class is not FailureClass.GRANT_DEAD or rotation is Rotation.NEVER:
         return rotation, reuse
     if after_unknown:

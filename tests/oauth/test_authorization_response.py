@@ -50,11 +50,11 @@ def test_a_denial_is_told_from_an_error():
 
 
 def test_the_providers_words_are_cut_escaped_to_one_line_and_rid_of_our_secrets():
-    words = "our s3cret!word\r\nand \x1b[31mred " + "on and on " * 100
+    words = "our s3cret!word\r\nand \x1b[1mred " + "on and on " * 100
     failure = parse([("state", "s"), ("error", "nobody_knows"), ("error_description", words)]).failure(
         [SecretStr("s3cret!word"), None]
     )
     assert failure.failure_class is FailureClass.REQUEST_BAD
     assert len(failure.provider_said) == LONGEST_SAID
-    assert failure.provider_said.startswith("our ••• and \\u001b[31mred on")
+    assert failure.provider_said.startswith("our ••• and \\u001b[1mred on")
     assert failure.code == "nobody_knows"

@@ -58,6 +58,9 @@ def test_a_length_of_time_however_it_is_written(value):
         {"seconds": 3600},
         math.nan,
         "nan",
+        math.inf,
+        "1e999",
+        HUGE,
     ],
 )
 def test_what_is_no_length_of_time_says_nothing(value):
@@ -65,7 +68,7 @@ def test_what_is_no_length_of_time_says_nothing(value):
     assert said(expires_in=value, expires_at=IN_AN_HOUR) == 3600
 
 
-@pytest.mark.parametrize("value", [1e30, "1e30", HUGE, math.inf, "1e999", LONGEST_LIFETIME])
+@pytest.mark.parametrize("value", [1e30, "1e30", LONGEST_LIFETIME])
 def test_an_absurdly_long_one_is_cut_to_ten_years(value):
     assert said(expires_in=value) == LONGEST_LIFETIME
 

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from oauth import reply
+from oauth import renewal, reply
 from oauth.lifetime import LONGEST_LIFETIME
-from oauth.vocabulary import FailureClass, LifetimeRung, OAuthFailure, TokenReply
+from oauth.vocabulary import NO_ENDPOINT, NOTHING_KEPT, FailureClass, LifetimeRung, OAuthFailure, TokenReply
 from tests.oauth.replies import CASES, FAILURES, SUCCESSES, error, good
 
 # Time on a busy machine says nothing about the code; costs are measured further down.
@@ -66,7 +66,40 @@ def test_a_reply_without_a_usable_token_is_sorted(case):
     assert failure.step == "refresh"
     assert failure.status == case.status
     assert str(failure).endswith(".")
-    assert failure.raw is not None
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kept"),
+    [
+        (404, b"There is nothing at /nothing here.", False),
+        (404, b"Cannot POST /oauth2/v1/token-endpoint", False),
+        (404, b"Not found: http://localhost:8611/nothing/at/all", False),
+        (404, b'<h1 class="some-very-long-class-name">Not found</h1>', False),
+        (405, b"", False),
+        (302, b"", False),
+        (302, b"Moved, with the code 6f1e2d3c4b5a69788796", True),
+        (404, b"access_token: short", False),
+        (404, b"access_token: short1", True),
+        (404, b"<p>refreshToken = short1</p>", True),
+        (404, b'{"access_token": "brand-new-token", "refre', True),
+        (404, b'["a-refresh-token-perhaps"]', True),
+        (403, b"<h1>Blocked by the firewall</h1>", False),
+        (200, b"<html><title>Sign in</title></html>", False),
+        (200, b"OK", False),
+        (200, b'{"id": 7}', True),
+        (200, b" \r\n", False),
+        (204, b"", False),
+    ],
+)
+def test_what_could_hold_a_token_is_kept_and_nothing_else(status, body, kept):
+    """A wrong address is no reply to use; what might be the only valid refresh token stays."""
+    failure = refused(body, status)
+    assert failure.failure_class is FailureClass.REPLY_UNUSABLE
+    assert (failure.raw is not None) is kept
+    assert not (failure.may_hold_token and failure.raw is None)
+    assert (failure.code in (NO_ENDPOINT, NOTHING_KEPT)) is not kept
+    if failure.code == NO_ENDPOINT:
+        assert str(failure).startswith(f"There is no token endpoint at this address: it answered with status {status}.")
 
 
 def test_an_error_that_brings_a_token_all_the_same_is_kept_whole():
@@ -140,8 +173,51 @@ def test_a_refresh_token_of_any_letters_is_kept_as_it_is():
     assert token.refresh_token.get_secret_value() == "ré fresh+/=\t"
 
 
-def test_a_refresh_token_that_cannot_be_encoded_is_left_out_and_the_token_works():
-    assert read(b'{"access_token": "a", "refresh_token": "\\ud800"}').refresh_token is None
+def test_a_refresh_token_that_cannot_be_encoded_is_left_to_a_person():
+    failure = refused(b'{"access_token": "a", "refresh_token": "\\ud800"}')
+    assert failure.may_hold_token
+    assert failure.brings_refresh_token
+
+
+def test_a_new_refresh_token_beside_an_echo_of_ours_is_the_one():
+    both = good(refresh_token=SENT, new_refresh_token="new-refresh")
+    assert read(both).refresh_token.get_secret_value() == "new-refresh"
+
+
+@pytest.mark.parametrize(
+    ("body", "refresh"),
+    [
+        (good(), "new-refresh"),
+        (good(pad="p" * 99)[:-50], "new-refresh"),
+        (b"access_token=new-access&refresh_token=new-refresh&scop", "new-refresh"),
+        (good()[:40], None),
+        (b"access_token=new-access&refresh_token=new-refr", None),
+        (b'{"refresh_token": "new-refresh", "acc', "kept"),
+        (b"<access_token>a1</access_token><refresh_token>new-1</refresh_token><expi", "kept"),
+        (b"<refresh_token>new-1", None),
+        (b" " * 9999, None),
+    ],
+)
+def test_of_a_reply_that_broke_off_only_a_whole_new_refresh_token_counts(body, refresh):
+    def parsed():
+        sent = [SecretStr(SENT)]
+        return reply.parse(200, {}, body, received_at=NOW, secrets=sent, step="refresh", broken_off=True)
+
+    if refresh == "new-refresh":
+        assert parsed().refresh_token.get_secret_value() == refresh
+        return
+    with pytest.raises(OAuthFailure) as caught:
+        parsed()
+    assert caught.value.brings_refresh_token is (refresh == "kept")
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a":' * 60_000, b"{" * 256_000, b'{"' * 128_000, b"a1" * 128_000, b"token=x1 " * 28_000, b"[" * 256_000]
+)
+def test_a_hostile_success_costs_no_time(body):
+    begun = time.process_time()
+    refused(body)
+    assert time.process_time() - begun < 2
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
@@ -176,7 +252,7 @@ def jwt(**claims):
         ({"expires_in": None, "access_token": jwt(exp=NOW.timestamp() + 90)}, 90, LifetimeRung.JWT),
         ({"expires_in": 60, "access_token": jwt(exp=NOW.timestamp() + 90)}, 60, LifetimeRung.REPLY),
         ({"expires_in": None, "access_token": jwt(exp=1e99)}, LONGEST_LIFETIME, LifetimeRung.JWT),
-        ({"expires_in": None, "access_token": jwt(exp=10**400)}, LONGEST_LIFETIME, LifetimeRung.JWT),
+        ({"expires_in": None, "access_token": jwt(exp=10**400)}, None, LifetimeRung.UNKNOWN),
         ({"expires_in": None, "access_token": jwt(exp="soon")}, None, LifetimeRung.UNKNOWN),
         ({"expires_in": None, "access_token": jwt(exp=5)}, None, LifetimeRung.UNKNOWN),
         ({"expires_in": None, "access_token": "a.b.c"}, None, LifetimeRung.UNKNOWN),
@@ -253,7 +329,7 @@ def test_a_token_that_came_back_is_never_shown():
     "body",
     [
         b'["eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.signature-of-it"]',
-        b'"{\\"access_token\\": \\"eyJhbGciOiJub25lIn0\\"}"',
+        b'"eyJhbGciOiJub25lIn0-and-more"',
         b"token: eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.signature-of-it",
         b"<p>access_token=short1</p>",
         b'{"access_token": "eyJhbGciOiJub25lIn0", "broken',
@@ -315,10 +391,13 @@ def test_whatever_comes_the_answer_is_a_token_or_a_failure(body, status, header)
     else:
         assert answer.retry_after is None or 0 < answer.retry_after <= 3600
         assert len(answer.provider_said) <= 2048
-        assert answer.raw is not None
+        lost = answer.raw is None
+        assert not lost or (answer.failure_class is FailureClass.REPLY_UNUSABLE and not answer.may_hold_token)
 
 
-tokens = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: text.strip() and text != SENT)
+tokens = st.text(st.characters(codec="utf-8"), min_size=1).filter(
+    lambda text: not renewal.is_none(text) and text != SENT
+)
 
 
 @patiently
@@ -333,7 +412,11 @@ def test_a_readable_refresh_token_is_never_lost(fields, token, status):
 
 
 @patiently
-@given(token=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1))
+@given(
+    token=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1).filter(
+        lambda text: not renewal.is_none(text)
+    )
+)
 def test_a_form_encoded_token_comes_out_as_it_went_in(token):
     body = f"access_token=a&refresh_token={quote_plus(token)}".encode()
     assert dict(parse_qsl(body.decode()))["refresh_token"] == read(body).refresh_token.get_secret_value() == token

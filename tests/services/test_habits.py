@@ -34,6 +34,12 @@ def test_a_success_tells_whether_refresh_tokens_are_replaced(known, received, le
     assert seen(known, received=received) == (learned, Reuse.UNSEEN)
 
 
+def test_a_new_refresh_token_in_a_reply_that_cannot_be_used_has_come_all_the_same():
+    unusable = OAuthFailure("refresh", FailureClass.REPLY_UNUSABLE, "No token.", brings_refresh_token=True)
+    assert seen(Rotation.NEVER, failure=unusable) == (Rotation.SOMETIMES, Reuse.UNSEEN)
+    assert seen(Rotation.UNSEEN, failure=unusable) == (Rotation.ALWAYS, Reuse.UNSEEN)
+
+
 def test_a_flow_without_refresh_tokens_teaches_nothing():
     assert seen(sent=None, received="first") == (Rotation.UNSEEN, Reuse.UNSEEN)
     assert seen(sent="", failure=DEAD, after_unknown=True) == (Rotation.UNSEEN, Reuse.UNSEEN)
