@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from functools import wraps
 
 from flask import Blueprint, Response, jsonify, request
 
 from rehearsal.authorize import state
+from rehearsal.state import State, digest
 
 blueprint = Blueprint("api", __name__, url_prefix="/api")
 Reply = Response | tuple[Response, int] | tuple[Response, int, dict[str, str]]
@@ -26,12 +28,11 @@ def scope_required(scope: str) -> Callable[[Callable[[], Reply]], Callable[[], R
         def checked() -> Reply:
             memory = state()
             memory.counts["api"] += 1
-            value = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            token = memory.access.get(value)
-            once = memory.behaviours.get("api") == "401_once"
-            if once:
-                memory.behaviours = {name: odd for name, odd in memory.behaviours.items() if name != "api"}
-            if token is None or once or not memory.alive(token):
+            token = memory.access.get(digest(request.headers.get("Authorization", "").removeprefix("Bearer ")))
+            turned_down, failure = _odd(memory)
+            if failure is not None:
+                return failure
+            if token is None or turned_down or not memory.alive(token):
                 challenge = 'Bearer realm="rehearsal", error="invalid_token"'
                 words = "The access token is missing, unknown or expired."
                 return jsonify(error="invalid_token", message=words), 401, {"WWW-Authenticate": challenge}
@@ -44,6 +45,19 @@ def scope_required(scope: str) -> Callable[[Callable[[], Reply]], Callable[[], R
         return checked
 
     return decorate
+
+
+def _odd(memory: State) -> tuple[bool, Reply | None]:
+    """Whether the token is to be turned down whatever it is, and an answer to give instead of the API's."""
+    odd, argument = memory.switched("api")
+    if odd == "delay":
+        time.sleep(float(argument))
+    if odd == "401_once":
+        with memory.change():
+            return memory.behaviours.pop("api", None) is not None, None
+    if odd == "status" and argument != "401":
+        return False, (jsonify(message="The rehearsal API was told to fail."), int(argument))
+    return odd == "status", None
 
 
 @blueprint.get("/orders")

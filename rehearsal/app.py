@@ -8,7 +8,7 @@ from flask import Flask, Response, jsonify, redirect, render_template, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
-from rehearsal import api, authorize, token
+from rehearsal import api, authorize, failures, token
 from rehearsal.state import AUDIENCE, CLIENTS, PEOPLE, State
 
 # A consent form that ends in a redirect to the client would be stopped by form-action, so it is left open.
@@ -19,7 +19,7 @@ def create_app(state: State) -> Flask:
     """The provider around `state`."""
     app = Flask(__name__)
     app.extensions["state"] = state
-    for module in (authorize, token, api):
+    for module in (authorize, token, api, failures):
         app.register_blueprint(module.blueprint)
     app.add_url_rule("/", view_func=start)
     app.add_url_rule("/control", view_func=control, methods=["GET", "POST"])
@@ -43,18 +43,27 @@ def start() -> str:
     """What this is, the values to enter, and what happened last."""
     state = authorize.state()
     return render_template(
-        "start.html", state=state, clients=CLIENTS.values(), audience=AUDIENCE, people=PEOPLE, events=state.events[::-1]
+        "start.html",
+        state=state,
+        clients=CLIENTS.values(),
+        audience=AUDIENCE,
+        people=PEOPLE,
+        failing=failures.switched_on(),
+        events=state.events[::-1],
     )
 
 
 def change_lifetime() -> AnyResponse | tuple[str, int]:
     """The form on the start page. A foreign page may not post here."""
-    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+    if failures.is_foreign():
         return "Use the form on this server's own page.", 403
     try:
-        authorize.state().lifetime = min(max(float(request.form.get("lifetime", "")), 1.0), 86400.0 * 365)
+        lifetime = min(max(float(request.form.get("lifetime", "")), 1.0), 86400.0 * 365)
     except ValueError:
         return render_template("problem.html", words="A lifetime is a number of seconds, such as 30.", back=True), 422
+    state = authorize.state()
+    with state.change():
+        state.lifetime = lifetime
     return redirect("/", 303)
 
 
@@ -75,7 +84,7 @@ def control() -> Response:
         return jsonify(
             counts=dict(state.counts),
             lifetime=state.lifetime,
-            behaviours=state.behaviours,
+            behaviours=dict(state.behaviours),
             access_tokens=len(state.access),
             refresh_tokens=sum(not token.used for token in state.refresh.values()),
             dead_families=len(state.dead_families),
@@ -83,7 +92,7 @@ def control() -> Response:
 
 
 def _apply(state: State, wishes: dict[str, Any]) -> None:
-    with state.lock:
+    with state.change():
         if wishes.get("reset"):
             state.reset()
         if "lifetime" in wishes:
@@ -91,6 +100,7 @@ def _apply(state: State, wishes: dict[str, Any]) -> None:
         if "auto_consent" in wishes:
             state.auto_consent = bool(wishes["auto_consent"])
         if "behaviours" in wishes:
-            state.behaviours = dict(wishes["behaviours"])
+            state.behaviours.clear()
+            state.behaviours.update(wishes["behaviours"])
         if wishes.get("revoke_all"):
-            state.dead_families |= {token.family for token in (*state.access.values(), *state.refresh.values())}
+            state.end_all()

@@ -9,7 +9,7 @@ from urllib.parse import urlencode, urlsplit
 from flask import Blueprint, current_app, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from rehearsal.state import CLIENTS, PEOPLE, SCOPES, Client, State
+from rehearsal.state import CLIENTS, PEOPLE, SCOPES, Client, State, digest
 
 blueprint = Blueprint("authorize", __name__)
 COOKIE = "rehearsal"
@@ -38,7 +38,7 @@ def ask() -> Page:
         return back({"error": "access_denied", "error_description": "The rehearsal provider was told to refuse."})
     if memory.auto_consent:
         return _agree(next(iter(PEOPLE)))
-    person = memory.sessions.get(request.cookies.get(COOKIE, ""))
+    person = memory.sessions.get(digest(request.cookies.get(COOKIE, "")))
     if person is None:
         return render_template("sign_in.html", client=client, people=PEOPLE, error="")
     return render_template("consent.html", client=client, person=person, scopes=request.args.get("scope", "").split())
@@ -55,7 +55,7 @@ def answer() -> Page:
     action = request.form.get("action")
     if action == "sign-in":
         return _sign_in(client)
-    person = state().sessions.get(request.cookies.get(COOKIE, ""))
+    person = state().sessions.get(digest(request.cookies.get(COOKIE, "")))
     if action == "allow" and person:
         return _agree(person)
     return back({"error": "access_denied", "error_description": "The person refused."})
@@ -83,7 +83,8 @@ def _sign_in(client: Client) -> Page:
         words = "That is not the practice password; it stands below."
         return render_template("sign_in.html", client=client, people=PEOPLE, error=words), 422
     token = secrets.token_urlsafe(16)
-    state().sessions[token] = person
+    with state().change():
+        state().sessions[digest(token)] = person
     response = redirect(request.full_path, 303)
     response.set_cookie(COOKIE, token, httponly=True, samesite="Lax")
     return response
@@ -92,7 +93,7 @@ def _sign_in(client: Client) -> Page:
 def _agree(person: str) -> AnyResponse:
     memory = state()
     scope = " ".join(request.args.get("scope", "").split()) or SCOPES[0]
-    with memory.lock:
+    with memory.change():
         code = memory.new_code(
             request.args["client_id"],
             request.args["redirect_uri"],

@@ -1,4 +1,4 @@
-"""What the rehearsal provider remembers: clients, people, codes, tokens. In memory; a restart forgets it."""
+"""What the rehearsal provider remembers: clients, people, codes, tokens. What a person gave outlives a restart."""
 
 from __future__ import annotations
 
@@ -7,9 +7,17 @@ import secrets
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rehearsal.shelves import Shelf, Store
 
 CODE_SECONDS = 60
+LIFETIME = 3600.0
+"""Seconds an access token lives unless somebody has changed it."""
+TIDIED_EVERY = 500
+"""Access tokens that are added until the expired ones are thrown away."""
 SCOPES = ("orders.read", "customers.read", "offline_access")
 AUDIENCE = "https://orders.rehearsal.example"
 PEOPLE = {"sam@rehearsal.example": "practice", "kim@rehearsal.example": "practice"}
@@ -44,7 +52,7 @@ CLIENTS = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Code:
     """An authorization code, good once."""
 
@@ -58,7 +66,7 @@ class Code:
     used: bool = False
 
 
-@dataclass
+@dataclass(frozen=True)
 class Token:
     """An access or refresh token; tokens of one consent share a family."""
 
@@ -72,22 +80,57 @@ class Token:
     """A refresh token that was rotated away; coming back it kills its family."""
 
 
-@dataclass
 class State:
-    """Everything, under one lock. `lifetime` in seconds; `behaviours` maps an endpoint to its switched-on oddity."""
+    """Everything, under one lock. What is on the shelves is changed inside of `change` and outlives a restart.
 
-    issuer: str
-    lifetime: float = 3600.0
-    auto_consent: bool = False
-    behaviours: dict[str, str] = field(default_factory=dict)
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    codes: dict[str, Code] = field(default_factory=dict)
-    access: dict[str, Token] = field(default_factory=dict)
-    refresh: dict[str, Token] = field(default_factory=dict)
-    dead_families: set[str] = field(default_factory=set)
-    sessions: dict[str, str] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-    events: list[tuple[float, str]] = field(default_factory=list)
+    Codes, tokens and sessions are found by their `digest`: what is kept gives nobody a token.
+    """
+
+    codes: Shelf[Code]
+    access: Shelf[Token]
+    refresh: Shelf[Token]
+    dead_families: Shelf[float]
+    """Families whose tokens are good no more, and since when."""
+    sessions: Shelf[str]
+    settings: Shelf[float]
+    behaviours: Shelf[str]
+    """What is switched on, by endpoint."""
+
+    def __init__(self, issuer: str, store: Store | None = None, *, auto_consent: bool = False) -> None:
+        """Remember what is in `store`, and throw away what is over. Raises shelves.Unreadable."""
+        self.issuer, self.auto_consent = issuer, auto_consent
+        self.lock = threading.RLock()
+        self.counts: Counter[str] = Counter()
+        self.events: list[tuple[float, str]] = []
+        self._store = store or Store()
+        self._take_out()
+        with self.change():
+            self._tidy()
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds an access token lives."""
+        return self.settings.get("lifetime", LIFETIME)
+
+    @lifetime.setter
+    def lifetime(self, seconds: float) -> None:
+        self.settings["lifetime"] = seconds
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """For whoever changes something: alone, and on disk before anybody is answered.
+
+        What ends with an exception, such as that of a full disk, has not happened.
+        """
+        with self.lock:
+            written = False
+            try:
+                with self._store.whole():
+                    yield
+                written = True
+            finally:
+                if not written:
+                    self._take_out()
 
     def switched(self, endpoint: str) -> tuple[str, str]:
         """Name and argument of the oddity that is switched on for an endpoint; both empty when none is."""
@@ -102,16 +145,18 @@ class State:
     def new_code(self, client_id: str, redirect_uri: str, scope: str, person: str, challenge: str) -> str:
         """A fresh code for a consent."""
         value = secrets.token_urlsafe(32)
-        expires = time.time() + CODE_SECONDS
-        self.codes[value] = Code(client_id, redirect_uri, scope, person, challenge, expires, secrets.token_hex(8))
+        made = Code(client_id, redirect_uri, scope, person, challenge, time.time() + CODE_SECONDS, secrets.token_hex(8))
+        self.codes[digest(value)] = made
         return value
 
     def issue(
         self, client_id: str, scope: str, person: str, family: str, audience: str, renewable: bool
     ) -> dict[str, object]:
         """A token reply (RFC 6749 §5.1)."""
+        if len(self.access) % TIDIED_EVERY == TIDIED_EVERY - 1:
+            self._tidy()
         access = f"at_{secrets.token_urlsafe(32)}"
-        self.access[access] = Token(client_id, scope, person, family, time.time() + self.lifetime, audience)
+        self.access[digest(access)] = Token(client_id, scope, person, family, time.time() + self.lifetime, audience)
         lifetime = int(self.lifetime) if self.lifetime == int(self.lifetime) else self.lifetime
         reply: dict[str, object] = {
             "access_token": access,
@@ -121,7 +166,7 @@ class State:
         }
         if renewable:
             refresh = f"rt_{secrets.token_urlsafe(32)}"
-            self.refresh[refresh] = Token(client_id, scope, person, family, float("inf"))
+            self.refresh[digest(refresh)] = Token(client_id, scope, person, family, float("inf"))
             reply["refresh_token"] = refresh
         return reply
 
@@ -129,13 +174,44 @@ class State:
         """Whether a token can be used."""
         return token is not None and token.expires > time.time() and token.family not in self.dead_families
 
+    def end(self, *families: str) -> None:
+        """Let every token of these authorizations be good no more."""
+        for family in families:
+            self.dead_families[family] = time.time()
+
+    def end_all(self) -> int:
+        """The same for whatever was authorized so far; returns how many authorizations that ended."""
+        living = {token.family for token in (*self.access.values(), *self.refresh.values()) if self.alive(token)}
+        self.end(*living)
+        return len(living)
+
     def reset(self) -> None:
         """Forget everything but the settings."""
-        for store in (self.codes, self.access, self.refresh, self.dead_families, self.sessions, self.counts):
-            store.clear()
-        self.events, self.behaviours = [], {}
+        for shelf in (self.codes, self.access, self.refresh, self.dead_families, self.sessions, self.behaviours):
+            shelf.clear()
+        self.counts.clear()
+        self.events = []
+
+    def _take_out(self) -> None:
+        """Everything on the shelves, as it is on disk."""
+        self.codes = Shelf(self._store, "codes", Code)
+        self.access = Shelf(self._store, "access", Token)
+        self.refresh = Shelf(self._store, "refresh", Token)
+        self.dead_families = Shelf(self._store, "dead_families", float)
+        self.sessions = Shelf(self._store, "sessions", str)
+        self.settings = Shelf(self._store, "settings", float)
+        self.behaviours = Shelf(self._store, "behaviours", str)
+
+    def _tidy(self) -> None:
+        """Throw away what can be used no more: expired, or of an authorization that has ended."""
+        now = time.time()
+        kept: tuple[Shelf[Code] | Shelf[Token], ...] = (self.codes, self.access, self.refresh)
+        for shelf in kept:
+            over = [key for key, row in shelf.items() if row.expires < now or row.family in self.dead_families]
+            for key in over:
+                del shelf[key]
 
 
-def fingerprint(value: str) -> str:
-    """A few characters by which to recognise a token on the start page."""
-    return hashlib.sha256(value.encode()).hexdigest()[:8]
+def digest(value: str) -> str:
+    """By which a code, a token or a session is found."""
+    return hashlib.sha256(value.encode()).hexdigest()

@@ -8,12 +8,13 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from urllib.parse import unquote_plus
 
 from flask import Blueprint, Response, jsonify, request
 
 from rehearsal.authorize import state
-from rehearsal.state import AUDIENCE, CLIENTS, SCOPES, Client
+from rehearsal.state import AUDIENCE, CLIENTS, SCOPES, Client, digest
 
 blueprint = Blueprint("token", __name__)
 Reply = tuple[Response, int]
@@ -39,20 +40,15 @@ def token() -> Reply:
         reply = BEHAVIOURS[odd](argument)
         if reply is not None:
             return reply
-    try:
-        client = _authenticate()
-        if grant_type not in client.grant_types:
-            known = grant_type in GRANTS
-            raise Refused("unauthorized_client" if known else "unsupported_grant_type", "Not a grant of this client.")
-        with memory.lock:
-            body = GRANTS[grant_type](client)
-            memory.note(f"issued_{grant_type}", f"token for {client.client_id} by {grant_type}")
-        if odd in ODD_REPLIES:
-            body = ODD_REPLIES[odd](body, argument)
-        return jsonify(body), 200
-    except Refused as problem:
-        memory.note("refused", f"refused: {problem.error}")
-        return jsonify(error=problem.error, error_description=str(problem)), problem.status
+    with memory.change():  # on disk, a refusal's consequences too, before the answer leaves
+        try:
+            body = _granted(grant_type)
+        except Refused as problem:
+            memory.note("refused", f"refused: {problem.error}")
+            return jsonify(error=problem.error, error_description=str(problem)), problem.status
+    if odd in ODD_REPLIES:
+        body = ODD_REPLIES[odd](body, argument)
+    return jsonify(body), 200
 
 
 @blueprint.post("/revoke")
@@ -62,11 +58,11 @@ def revoke() -> Reply:
         _authenticate()
     except Refused as problem:
         return jsonify(error=problem.error, error_description=str(problem)), problem.status
-    memory, value = state(), request.form.get("token", "")
-    with memory.lock:
-        found = memory.refresh.get(value) or memory.access.get(value)
+    memory, key = state(), digest(request.form.get("token", ""))
+    with memory.change():
+        found = memory.refresh.get(key) or memory.access.get(key)
         if found is not None:
-            memory.dead_families.add(found.family)
+            memory.end(found.family)
         memory.note("revoked", "a token was revoked")
     return jsonify({}), 200
 
@@ -88,6 +84,17 @@ def metadata() -> Response:
         scopes_supported=list(SCOPES),
         authorization_response_iss_parameter_supported=True,
     )
+
+
+def _granted(grant_type: str) -> dict[str, object]:
+    """The reply to a client that may have one. Raises Refused."""
+    client = _authenticate()
+    if grant_type not in client.grant_types:
+        known = grant_type in GRANTS
+        raise Refused("unauthorized_client" if known else "unsupported_grant_type", "Not a grant of this client.")
+    body = GRANTS[grant_type](client)
+    state().note(f"issued_{grant_type}", f"token for {client.client_id} by {grant_type}")
+    return body
 
 
 def _authenticate() -> Client:
@@ -115,35 +122,35 @@ def _basic(header: str) -> tuple[str, str]:
 
 
 def _authorization_code(client: Client) -> dict[str, object]:
-    memory = state()
-    code = memory.codes.get(request.form.get("code", ""))
+    memory, key = state(), digest(request.form.get("code", ""))
+    code = memory.codes.get(key)
     if code is None or code.client_id != client.client_id or code.expires < time.time():
         raise Refused("invalid_grant", "There is no such code, or it has expired.")
     if code.used:
-        memory.dead_families.add(code.family)
+        memory.end(code.family)
         raise Refused("invalid_grant", "This code was used before; what it gave is revoked.")
     if code.redirect_uri != request.form.get("redirect_uri"):
         raise Refused("invalid_grant", "The redirect URL is not the one of the authorization request.")
     verifier = request.form.get("code_verifier", "")
-    digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-    if bool(code.challenge) != bool(verifier) or (code.challenge and digest != code.challenge):
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    if bool(code.challenge) != bool(verifier) or (code.challenge and challenge != code.challenge):
         raise Refused("invalid_grant", "The code verifier does not fit the code challenge.")
-    code.used = True
+    memory.codes[key] = replace(code, used=True)
     return memory.issue(client.client_id, code.scope, code.person, code.family, "", renewable=True)
 
 
 def _refresh_token(client: Client) -> dict[str, object]:
-    memory = state()
-    old = memory.refresh.get(request.form.get("refresh_token", ""))
+    memory, key = state(), digest(request.form.get("refresh_token", ""))
+    old = memory.refresh.get(key)
     if old is None or old.client_id != client.client_id or not memory.alive(old):
         raise Refused("invalid_grant", "There is no such refresh token, or it was revoked.")
     if old.used:
-        memory.dead_families.add(old.family)
+        memory.end(old.family)
         raise Refused("invalid_grant", "This refresh token was used before; the whole authorization is revoked.")
     scope = " ".join(request.form.get("scope", "").split()) or old.scope
     if set(scope.split()) - set(old.scope.split()):
         raise Refused("invalid_scope", "A refresh cannot widen the scope.")
-    old.used = True
+    memory.refresh[key] = replace(old, used=True)
     return memory.issue(client.client_id, scope, old.person, old.family, "", renewable=True)
 
 

@@ -82,11 +82,12 @@ def _start(family: Family, folder: Path, stop: Stop) -> None:
     if stop.asked:
         return
     provider = [sys.executable, "-m", "rehearsal", "--host", "localhost", "--port", str(port + 1)]
+    provider += ["--keep", str(folder / "rehearsal.sqlite3")]
     for child in (
         Child("portal", PORTAL, environment),
         Child("worker", [*FLASK, "worker"], environment, patience=30.0),
         Child("scheduler", [*FLASK, "scheduler"], environment, patience=30.0),
-        Child("provider", provider, environment),
+        Child("provider", provider, environment, leaves_last=True),  # it still answers what the worker has under way
     ):
         family.add(child)
     _wait_for_portal(family.children, port, stop)

@@ -15,15 +15,21 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
+import config
 import embedded
+from models import ConnectionState
 from runner import output, processes, valkey
+from services.resources import Resources
+from tests.support import practice
+from tests.support.provider import RemoteProvider
+from tests.support.world import World
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.timeout(300)
@@ -252,6 +258,42 @@ def test_a_killed_process_is_started_again_and_a_second_start_finds_everything_a
         again.wait_until_up()
         taken = again.flask("workspaces", "add", "Acme")
         assert (taken.returncode, taken.stderr.strip()) == (1, "There is a workspace of that name already.")
+
+
+def test_the_rehearsal_provider_s_grants_outlive_its_end_and_everybody_s(tmp_path):
+    folder, port = tmp_path / "data", two_free_ports()
+    provider = RemoteProvider(f"http://localhost:{port + 1}")
+    short = {"CARDKEY_TICK": "0.25", "CARDKEY_RETRY_FIRST": "1"}
+    with running(folder, port, **short) as run:
+        run.wait_until_up()
+        practice.ask(f"{provider.url}/lifetime", {"lifetime": "4"})
+        provider.control(auto_consent=True)
+        keys = {name: (folder / "keys" / name).read_text().strip() for name in ("secret_key", "encryption_keys")}
+        with closing(Resources.open(config.Settings(_env_file=None, data_dir=folder, **keys))) as resources:
+            world = World(resources, provider)
+            connection = world.connection()
+            _status, given = practice.exchange(provider, practice.authorize(provider)["code"])
+            world.authorize(connection, given["expires_in"], given["refresh_token"], given["access_token"])
+            goes_on(world, connection)
+            os.kill(run.children()["rehearsal"], signal.SIGKILL)  # just after a refresh: none is under way
+            goes_on(world, connection)
+            provider.control(behaviours={"token": "delay:1"})
+            until(lambda: world.token(connection).lease_owner, "a refresh")
+            assert run.stop() == 0, "what was under way is answered first"
+            generation = world.token(connection).generation
+            with running(folder, port, **short) as again:
+                again.wait_until_up()
+                assert provider.control(behaviours={})["lifetime"] == 4
+                goes_on(world, connection, generation)
+                assert practice.orders(provider, world.access_token(connection)) == 200
+                assert again.stop() == 0
+
+
+def goes_on(world, connection, generation=None):
+    """Wait for two more refreshes."""
+    first = world.token(connection).generation if generation is None else generation
+    until(lambda: world.token(connection).generation >= first + 2, "two refreshes")
+    assert world.reread(connection).state is ConnectionState.ACTIVE
 
 
 def answers(port):

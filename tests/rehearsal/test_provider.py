@@ -2,55 +2,26 @@
 
 import base64
 import hashlib
-import json
-import urllib.error
-import urllib.parse
-import urllib.request
 
 import pytest
 
 from rehearsal.authorize import ODD_ANSWERS
-from tests.support import flow
+from rehearsal.failures import SWITCHES
+from rehearsal.token import BEHAVIOURS, ODD_REPLIES
+from tests.support.practice import REDIRECT, ask, authorize, exchange, orders, refresh, token
 
-REDIRECT = "http://127.0.0.1:9/auth/provider/callback"
 VERIFIER = "v" * 43
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
-SECRET = "practice-secret-code"
+KNOWN = {
+    "token": {*BEHAVIOURS, *ODD_REPLIES},
+    "api": {"401_once", "status", "delay"},
+    "authorize": {"deny", "never", *ODD_ANSWERS},
+}
 
 
 @pytest.fixture(autouse=True)
 def agreeing(provider):
     provider.control(auto_consent=True)
-
-
-def authorize(provider, **params):
-    """The callback's parameters."""
-    asked = {
-        "response_type": "code",
-        "client_id": "rehearsal-code",
-        "redirect_uri": REDIRECT,
-        "scope": "orders.read",
-        "state": "the state",
-        **params,
-    }
-    return flow.query(flow.agree(f"{provider.url}/authorize?{urllib.parse.urlencode(asked)}"))
-
-
-def token(provider, *, secret=SECRET, client_id="rehearsal-code", **form):
-    """Status and reply of a token request with Basic authentication."""
-    pair = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
-    body = urllib.parse.urlencode(form).encode()
-    request = urllib.request.Request(f"{provider.url}/token", body, {"Authorization": f"Basic {pair}"})
-    try:
-        reply = urllib.request.urlopen(request, timeout=5)
-    except urllib.error.HTTPError as error:
-        reply = error
-    with reply:
-        return reply.status, json.load(reply)
-
-
-def exchange(provider, code, **form):
-    return token(provider, grant_type="authorization_code", code=code, **{"redirect_uri": REDIRECT, **form})
 
 
 def test_a_code_gives_a_token_that_its_api_takes(provider):
@@ -151,23 +122,53 @@ def test_a_reply_can_leave_fields_out_and_tell_another_scope(provider):
     assert reply["scope"] == "orders.read customers.read"
 
 
-def page(address, form=None):
-    """Status and text of a page."""
-    try:
-        reply = urllib.request.urlopen(address, urllib.parse.urlencode(form).encode() if form else None, timeout=5)
-    except urllib.error.HTTPError as error:
-        reply = error
-    with reply:
-        return reply.status, reply.read().decode()
-
-
 def test_every_refusal_on_its_pages_leads_back(provider):
-    status, text = page(f"{provider.url}/lifetime", {"lifetime": "half an hour"})
+    status, text = ask(f"{provider.url}/lifetime", {"lifetime": "half an hour"})
     assert (status, '<a href="/">' in text) == (422, True)
-    status, text = page(f"{provider.url}/authorise")
+    status, text = ask(f"{provider.url}/authorise")
     assert (status, '<a href="/">' in text, "/authorise" in text) == (404, True, True)
 
 
 def test_a_whole_number_of_seconds_is_shown_as_one(provider):
     provider.control(lifetime=45)
-    assert 'value="45"' in page(f"{provider.url}/")[1]
+    assert 'value="45"' in ask(f"{provider.url}/")[1]
+
+
+def test_failures_are_switched_on_and_off_on_a_page_and_told_on_the_first_one(provider):
+    _status, given = exchange(provider, authorize(provider)["code"])
+    access = given["access_token"]
+    assert orders(provider, access) == 200
+    page = f"{provider.url}/failures/"
+    assert ask(page, {"token": "status:503", "api": "status:401", "authorize": "nonsense"})[0] == 200
+    assert ask(f"{provider.url}/token", {"grant_type": "refresh_token"})[0] == 503
+    assert orders(provider, access) == 401
+    assert set(provider.control()["behaviours"]) == {"token", "api"}
+    for words in ("Token endpoint: answers 503, as when it is down", "API: turns every token down"):
+        assert words in ask(provider.url)[1]
+    assert '<option value="status:503" selected>answers 503, as when it is down</option>' in ask(page)[1]
+    ask(page, {"token": "", "api": "status:503"})
+    assert orders(provider, access) == 503
+    ask(page, {"api": "401_once"})
+    assert [orders(provider, access) for _ in range(2)] == [401, 200]
+    assert provider.control()["behaviours"] == {}
+    _status, text = ask(f"{page}end", {"anything": ""})
+    assert "Ended: 1." in text
+    assert orders(provider, access) == 401
+    assert refresh(provider, given["refresh_token"])[1]["error"] == "invalid_grant"
+
+
+def test_a_foreign_page_switches_nothing(provider):
+    for path, form in (
+        ("failures/", {"api": "status:503"}),
+        ("failures/end", {"x": ""}),
+        ("lifetime", {"lifetime": "9"}),
+    ):
+        assert ask(f"{provider.url}/{path}", form, **{"Sec-Fetch-Site": "cross-site"})[0] == 403
+    stands = provider.control()
+    assert (stands["behaviours"], stands["lifetime"], stands["dead_families"]) == ({}, 3600, 0)
+
+
+def test_every_switch_of_the_page_is_one_that_the_endpoint_knows(provider):
+    for endpoint, (_name, choices) in SWITCHES.items():
+        names = {choice.partition(":")[0] for choice in choices if choice}
+        assert names <= KNOWN[endpoint]

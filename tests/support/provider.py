@@ -9,7 +9,7 @@ from urllib.request import Request, urlopen
 from werkzeug.serving import make_server
 
 from rehearsal.app import create_app
-from rehearsal.state import AUDIENCE, CLIENTS, SCOPES, State
+from rehearsal.state import AUDIENCE, CLIENTS, SCOPES, State, digest
 
 
 class RemoteProvider:
@@ -39,10 +39,24 @@ class RemoteProvider:
         return self.counts.get(f"token_{grant_type}", 0)
 
 
+class Telling(State):
+    """A state that tells tests every token it has issued; it keeps only by what to recognise them."""
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__(issuer)
+        self.issued: list[str] = []
+
+    def issue(self, *args, **kwargs):
+        """As ever."""
+        reply = super().issue(*args, **kwargs)
+        self.issued += [str(reply[name]) for name in ("access_token", "refresh_token") if name in reply]
+        return reply
+
+
 class Provider(RemoteProvider):
     """One in this process. Its tokens are strict: a refresh token works once, a second use kills its family."""
 
-    def __init__(self, url: str, state: State) -> None:
+    def __init__(self, url: str, state: Telling) -> None:
         super().__init__(url)
         self.state = state
 
@@ -54,19 +68,19 @@ class Provider(RemoteProvider):
 
     def consent(self, client_id: str = "rehearsal-code", scope: str = "orders.read") -> tuple[str, str]:
         """An access and a refresh token as if somebody had just agreed."""
-        with self.state.lock:
+        with self.state.change():
             reply = self.state.issue(client_id, scope, "sam@rehearsal.example", secrets.token_hex(8), "", True)
         return str(reply["access_token"]), str(reply["refresh_token"])
 
     def alive(self, access_token: str) -> bool:
         """Whether its API would take the token."""
-        return self.state.alive(self.state.access.get(access_token))
+        return self.state.alive(self.state.access.get(digest(access_token)))
 
 
 @contextmanager
 def serve():
     """A provider that ends with the context."""
-    state = State("")
+    state = Telling("")
     server = make_server("127.0.0.1", 0, create_app(state), threaded=True)
     server.daemon_threads = True
     state.issuer = f"http://localhost:{server.server_port}"
