@@ -133,7 +133,7 @@ class BulkRefreshItem(Record, table=True):
     generation: int = 0
     """The token's generation when the refresh was asked for."""
     skipped: str = ""
-    """Why this connection could not be asked to refresh, in plain words; empty when it was."""
+    """Why this connection could not be asked to refresh, or stayed due though cancelled; else empty."""
     due_before: datetime | None = moment()
     """When it would have been refreshed without this, to go back to when it is cancelled."""
     priority_before: int | None = None

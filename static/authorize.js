@@ -4,7 +4,7 @@
 
   /* Messages carry an attempt's id and how it stands, nothing else; whoever hears one asks the server. */
   const ATTEMPT = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-  const STANDINGS = new Set(["pending", "succeeded", "denied", "failed", "expired"]);
+  const STANDINGS = new Set(["pending", "succeeded", "denied", "failed", "expired", "interrupted"]);
   const LOOK_AFTER = [800, 2500, 6000];
   const LOOK_AGAIN_AFTER = 400;
   const CLOSE_AFTER = 400;

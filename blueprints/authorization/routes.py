@@ -13,9 +13,11 @@ from werkzeug.wrappers import Response
 
 from blueprints import guards, web
 from blueprints.authorization import client
+from blueprints.pauses import view
 from models import AuthorizationAttempt, Connection, Role
 from oauth import authorization_response
-from services.authorizing import authorization, redemption
+from services.authorizing import authorization, redemption, refusals
+from services.errors import NotFound
 
 blueprint = Blueprint("authorization", __name__)
 
@@ -87,6 +89,7 @@ def latest(connection_id: uuid.UUID) -> Response:
         attempt=attempt,
         can_authorize=role is not None and role.includes(Role.ADMIN),
         return_to=web.safe_next(request.values.get("return_to")) or "",
+        stopped=view.is_stopped(connection),
     )
     response = make_response(body)
     if attempt is not None and not attempt.waiting:
@@ -107,6 +110,8 @@ def callback() -> Response:
     except redemption.SignInFirst as pause:
         here = url_for("authorization.callback", attempt=pause.attempt_id)
         return redirect(url_for("auth.login", next=here), 303)
+    except NotFound as gone:
+        raise refusals.Unusable(str(gone), 410) from None
     return redirect(url_for("authorization.show", attempt_id=attempt.id), 303)
 
 
@@ -139,8 +144,8 @@ def refuse_odd(_problem: authorization_response.Odd) -> tuple[str, int]:
     return render_template("authorization/refused.html", words=words), 400
 
 
-@blueprint.errorhandler(redemption.Unusable)
-def refuse(problem: redemption.Unusable) -> tuple[str, int]:
+@blueprint.errorhandler(refusals.Unusable)
+def refuse(problem: refusals.Unusable) -> tuple[str, int]:
     """An answer nothing may come of."""
     return render_template("authorization/refused.html", words=str(problem)), problem.status
 

@@ -55,13 +55,15 @@ def begin(
         attempt = _new(resources, connection, user, browser_hash)
         attempt.popup, attempt.return_to = popup and connection.grant.needs_person, return_to
         attempts.erase_abandoned(session, connection_id)
-        exchanges.close_abandoned(session, resources.settings, connection_id)
+        exchanges.close_abandoned(session, resources.settings.lease, connection_id)
         session.add(attempt)
         audit.record(session, audit.Actor.person(user), "connection.authorize_started", connection, connection.name)
         try:
             registration = _ready(resources, session, connection)
             if connection.grant.needs_person:
                 ask(attempt, registration)
+            else:
+                attempts.use(attempt, resources.settings.lease + resources.settings.caller_wait)
         except OAuthFailure as failure:
             attempts.fail(session, attempt, connection, failure)
         session.commit()

@@ -13,27 +13,29 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from pydantic import SecretStr
-from sqlalchemy import update
+from sqlalchemy import CursorResult, update
 from sqlmodel import Session, col, select
 
 import outbound
-from config import Settings
-from models import AttemptOutcome, AuthorizationAttempt, Connection, ConnectionState, Outcome, Refresh, Token, Trigger
-from models.authorization_attempt import CHECKS
+from models import AuthorizationAttempt, Connection, ConnectionState, Outcome, Refresh, Token, Trigger
+from models.authorization_attempt import CHECKS, NEWER, STOPPED, STOPPED_WORDS, WITHDRAWN
 from models.database import AWAY
 from models.refresh import OPEN
 from models.types import utc_now
 from oauth.vocabulary import ClientAuthMethod, FailureClass, OAuthFailure, Registration, TokenReply
 from services import edits
 from services.authorizing import attempts, findings
-from services.engine import hosts, settle, states
+from services.engine import claims, hosts, settle, states
 from services.engine.breakers import Answer
 from services.errors import NotFound
 from services.resources import Resources
 
-CHANGED = "The connection's settings changed while you were at the provider. Start again."
-NEWER = "A newer authorization of this connection finished first; that one is in use."
-ABANDONED = "The process stopped after the code was sent and before a reply was stored."
+CHANGED = "The connection's settings changed while you were at the provider, so its answer is not used. Start again."
+OVERTAKEN = "A newer authorization of this connection finished first; that one is in use."
+DELETED = (
+    "The connection was deleted meanwhile, so nothing was kept. The provider may have given an authorization all the "
+    "same: remove the access there as well."
+)
 CODE_REFUSED = "The provider did not accept the code that it had just sent back."
 SPOILED_BY = frozenset({FailureClass.CLIENT_BAD, FailureClass.REQUEST_BAD, FailureClass.LOCAL})
 
@@ -78,20 +80,23 @@ def _of_a_code(failure: OAuthFailure) -> OAuthFailure:
     )
 
 
-def close_abandoned(session: Session, settings: Settings, connection_id: uuid.UUID) -> None:
-    """Close the journal rows of exchanges whose process died: nobody else will. Does not commit."""
-    statement = (
-        update(Refresh)
-        .where(
-            col(Refresh.connection_id) == connection_id,
-            col(Refresh.lease_owner) == states.NO_LEASE,
-            OPEN,
-            col(Refresh.sent_at) < utc_now() - timedelta(seconds=settings.lease),
-        )
-        .values(outcome=Outcome.UNKNOWN, closed_at=utc_now(), failure_reason=ABANDONED)
-        .execution_options(synchronize_session=False)
+def close_abandoned(session: Session, lease: float, connection_id: uuid.UUID | None = None) -> int:
+    """Close what processes that died during an exchange have left, of one connection or all: nobody else will.
+
+    Does not commit; returns how many. A reply that comes later all the same is stored.
+    """
+    statement = update(Refresh).where(
+        col(Refresh.lease_owner) == states.NO_LEASE,
+        OPEN,
+        col(Refresh.sent_at) < utc_now() - timedelta(seconds=lease),
     )
-    session.execute(statement)
+    if connection_id is not None:
+        statement = statement.where(col(Refresh.connection_id) == connection_id)
+    closed = statement.values(claims.interrupted(utc_now()) | {"failure_reason": STOPPED_WORDS})
+    result = session.execute(closed.execution_options(synchronize_session=False))
+    attempts.close_interrupted(session, connection_id)
+    assert isinstance(result, CursorResult)
+    return result.rowcount
 
 
 def conclude(resources: Resources, exchange: Exchange, result: TokenReply | OAuthFailure) -> AuthorizationAttempt:
@@ -116,24 +121,24 @@ def _store(
     """Token, journal, attempt and audit trail in one commit. A refresh in flight finds a newer generation."""
     connection = session.get(Connection, exchange.attempt.connection_id, with_for_update=edits.WITHOUT_KEY)
     if connection is None:
-        raise NotFound("The connection was deleted meanwhile.")
+        raise NotFound(DELETED)
     token = session.get_one(Token, exchange.token_id, with_for_update=True)
-    journal = session.get_one(Refresh, exchange.refresh_id)
-    attempt = session.get_one(AuthorizationAttempt, exchange.attempt.id)
-    if attempt.outcome is not AttemptOutcome.PENDING and journal.outcome is not Outcome.SENT:
+    journal = session.get_one(Refresh, exchange.refresh_id, with_for_update=True)
+    attempt = session.get_one(AuthorizationAttempt, exchange.attempt.id, with_for_update=True)
+    if not attempts.is_open(attempt) and journal.outcome is not Outcome.SENT:
         # A commit that was made, though its answer was lost: by now the refresh token in this reply may be spent.
         return attempt
     too_late = _too_late(session, attempt, connection, journal)
-    if too_late:
+    if too_late is not None:
         journal.outcome, journal.closed_at = Outcome.SUPERSEDED, utc_now()
-        if attempt.outcome is AttemptOutcome.PENDING:
-            attempts.fail(session, attempt, connection, OAuthFailure(CHECKS, FailureClass.LOCAL, too_late))
+        if attempts.is_open(attempt):
+            attempts.fail(session, attempt, connection, too_late)
     elif isinstance(result, TokenReply):
         settle.store_authorization(session, resources.settings, connection, token, journal, result)
         attempts.succeed(attempt, findings.of(connection, token))
     else:
         journal.closed_at = utc_now()
-        settle.close_failed(session, journal, result)
+        settle.close_failed(session, journal, token, result)
         attempts.fail(session, attempt, connection, result)
         _spoil(session, connection, token, result)
     return attempt
@@ -146,19 +151,25 @@ def _answer(exchange: Exchange, result: TokenReply | OAuthFailure) -> Answer:
     return Answer(host, failure, exchange.attempt.connection_id, exchange.attempt.workspace_id)
 
 
-def _too_late(session: Session, attempt: AuthorizationAttempt, connection: Connection, journal: Refresh) -> str:
+def _too_late(
+    session: Session, attempt: AuthorizationAttempt, connection: Connection, journal: Refresh
+) -> OAuthFailure | None:
     """Why a reply may not be stored any more; the newest consent wins, and so does an edit or a disconnect."""
-    if attempt.outcome is not AttemptOutcome.PENDING:
-        return attempt.failure_reason
+    if not attempts.is_open(attempt):
+        return OAuthFailure(CHECKS, FailureClass.LOCAL, attempt.failure_reason, code=attempt.failure_code)
+    if attempt.failure_code == STOPPED and connection.state is ConnectionState.DISCONNECTED:
+        return OAuthFailure(CHECKS, FailureClass.LOCAL, attempts.DISCONNECTED, code=WITHDRAWN)
     if connection.version != attempt.connection_version:
-        return CHANGED
+        return OAuthFailure(CHECKS, FailureClass.LOCAL, CHANGED)
     newer = select(Refresh.id).where(
         Refresh.connection_id == connection.id,
         Refresh.trigger == Trigger.AUTHORIZE,
         Refresh.outcome == Outcome.STORED,
         col(Refresh.sent_at) > journal.sent_at,
     )
-    return NEWER if session.exec(newer.limit(1)).first() is not None else ""
+    if session.exec(newer.limit(1)).first() is None:
+        return None
+    return OAuthFailure(CHECKS, FailureClass.LOCAL, OVERTAKEN, code=NEWER)
 
 
 def _spoil(session: Session, connection: Connection, token: Token, failure: OAuthFailure) -> None:

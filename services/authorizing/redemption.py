@@ -13,33 +13,22 @@ from pydantic import SecretStr
 from sqlmodel import Session
 
 import outbound
+from config import Settings
 from models import AttemptOutcome, AuthorizationAttempt, Connection, Refresh, Role, Trigger, User, keyring_of
-from models.authorization_attempt import CHECKS
+from models.authorization_attempt import CHECKS, PAUSED
 from models.types import Undecryptable, utc_now
 from oauth.authorization_response import AuthorizationResponse
 from oauth.issuer import wrong_issuer
 from oauth.vocabulary import FailureClass, OAuthFailure
-from services.authorizing import attempts, exchanges
+from services.authorizing import attempts, exchanges, refusals
 from services.authorizing.exchanges import CHANGED, Exchange, Redeem
+from services.authorizing.refusals import Unusable
 from services.engine import client_secrets, hosts, states, tokens
-from services.errors import Refused
 from services.people import members
 from services.resources import Resources
 
-SOMEBODY_ELSE = "Somebody else, or another browser, came back with the answer. Start again, and finish where you began."
 NOT_ADMIN = "You are no longer an admin of this workspace, so the authorization was not finished."
-UNKNOWN = "This answer belongs to no authorization that is under way here. Start again from the connection's page."
-SPENT = "This answer has been used already. The connection's page shows how it ended."
-EXPIRED = "This took longer than it may. Nothing was changed; start again from the connection's page."
-
-
-class Unusable(Refused):
-    """An answer that nothing may come of; the message tells no more than its bearer may know."""
-
-    def __init__(self, words: str, status: int = 400) -> None:
-        """`status` is the page's."""
-        super().__init__(words)
-        self.status = status
+SOMEBODY_ELSE = "Somebody else, or another browser, came back with the answer. Start again, and finish where you began."
 
 
 class SignInFirst(Exception):
@@ -65,7 +54,7 @@ def receive(resources: Resources, answer: AuthorizationResponse) -> uuid.UUID:
     Returns the attempt's id. Raises Unusable.
     """
     with resources.database.session(writing=True) as session:
-        attempt = _open_attempt(session, answer.state)
+        attempt = _open_attempt(session, answer.state, resources.settings)
         if attempt.callback_sealed is None:
             _keep(session, attempt, answer)
         session.commit()
@@ -80,14 +69,14 @@ def kept(resources: Resources, attempt_id: uuid.UUID, browser_hash: str) -> Auth
     with resources.database.session() as session:
         attempt = session.get(AuthorizationAttempt, attempt_id)
         if attempt is None or attempt.browser_hash != browser_hash:
-            raise Unusable(UNKNOWN)
-        _check_open(attempt)
+            raise Unusable(refusals.UNKNOWN)
+        refusals.check_open(attempt)
         try:
             value = attempt.unseal("callback", keyring_of(session))
         except Undecryptable:
             value = None
     if value is None:
-        raise Unusable(UNKNOWN)
+        raise Unusable(refusals.UNKNOWN)
     fields = json.loads(value.get_secret_value())
     code = fields.pop("code")
     return AuthorizationResponse(code=SecretStr(code) if code else None, **fields)
@@ -102,7 +91,7 @@ def finish(
     then does an error in it count. Raises Unusable, SignInFirst.
     """
     with resources.database.session(writing=True) as session:
-        exchange = _claim(session, answer, visitor)
+        exchange = _claim(session, answer, visitor, resources.settings)
         session.commit()
     if isinstance(exchange, AuthorizationAttempt):
         return exchange
@@ -112,21 +101,25 @@ def finish(
 
 
 def _claim(
-    session: Session, answer: AuthorizationResponse, visitor: Visitor
+    session: Session, answer: AuthorizationResponse, visitor: Visitor, settings: Settings
 ) -> Exchange | AuthorizationAttempt | Unusable:
     """The checks, and the one claim; whatever is refused after the claim has ended the attempt."""
-    attempt = _open_attempt(session, answer.state)
+    attempt = _open_attempt(session, answer.state, settings, visitor)
     if visitor.user is None and visitor.browser_hash == attempt.browser_hash:
         _keep(session, attempt, answer)
         session.commit()
         raise SignInFirst(attempt.id)
-    if not attempts.claim(session, attempt):
-        raise Unusable(SPENT, 410)
+    if not attempts.claim(session, attempt, settings.lease):
+        session.refresh(attempt)
+        refusals.check_open(attempt)
+        raise Unusable(refusals.IN_USE, 410)
     connection = session.get_one(Connection, attempt.connection_id)
     stranger = _stranger(session, attempt, visitor)
-    words = stranger or _objection(attempt, connection, answer) or _pause(session, connection)
+    paused = _pause(session, connection)
+    words = stranger or _objection(attempt, connection, answer) or paused
     if words:
-        attempts.fail(session, attempt, connection, OAuthFailure(CHECKS, FailureClass.LOCAL, words))
+        code = PAUSED if words == paused else ""
+        attempts.fail(session, attempt, connection, OAuthFailure(CHECKS, FailureClass.LOCAL, words, code=code))
         return Unusable(stranger, 403) if stranger else attempt
     return _prepare(session, attempt, connection, answer)
 
@@ -164,19 +157,14 @@ def _prepare(
     return Exchange(attempt, journal.id, token.id, registration, token.auth_method, answer.state, answer.code)
 
 
-def _open_attempt(session: Session, state: str) -> AuthorizationAttempt:
+def _open_attempt(
+    session: Session, state: str, settings: Settings, visitor: Visitor | None = None
+) -> AuthorizationAttempt:
     attempt = attempts.by_state(session, state)
     if attempt is None:
-        raise Unusable(UNKNOWN)
-    _check_open(attempt)
+        raise refusals.unknown(session, settings, visitor.user if visitor else None)
+    refusals.check_open(attempt)
     return attempt
-
-
-def _check_open(attempt: AuthorizationAttempt) -> None:
-    if attempt.expired:
-        raise Unusable(EXPIRED, 410)
-    if attempt.used_at is not None or attempt.outcome is not AttemptOutcome.PENDING:
-        raise Unusable(SPENT, 410)
 
 
 def _keep(session: Session, attempt: AuthorizationAttempt, answer: AuthorizationResponse) -> None:

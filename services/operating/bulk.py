@@ -8,32 +8,31 @@ harm.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
-from sqlalchemy import or_, update
-from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from config import Settings
-from models import BulkRefresh, BulkRefreshItem, Connection, ConnectionState, Priority, Slot, Token
-from models.batches import insert_many, update_many
+from models import BulkRefresh, BulkRefreshItem, Connection, Token
+from models.batches import insert_many
 from models.types import utc_now
 from services import audit
 from services.audit import Actor
-from services.engine import eligibility, states
+from services.engine import eligibility
 from services.errors import NotFound
-from services.operating import overview, progress, refreshes
+from services.operating import overview, progress, refreshes, withdrawing
 from services.operating.overview import Filter
 from services.operating.progress import ItemState
 from services.resources import Resources
 
 PART = 500
 """Connections in one commit."""
+TRIES, TRY_SECONDS = 20, 0.05
+"""For rows that somebody else has locked while they are to be taken back."""
 GONE = "These refreshes are no longer followed."
 
 Told = Callable[[Sequence[BulkRefresh], int], None]
@@ -46,6 +45,8 @@ class Cancelled:
 
     taken_back: int = 0
     """Connections that go back to when they would have been due."""
+    left_due: int = 0
+    """Connections that this leaves due, since somebody else asked for them as well."""
     under_way: int = 0
     """Connections whose refresh had been sent."""
     again: bool = False
@@ -56,10 +57,16 @@ class Cancelled:
         """For whoever pressed."""
         if self.again:
             return "These refreshes were cancelled already."
-        if not self.taken_back:
+        if not (self.taken_back or self.left_due):
             return "There was nothing left to cancel: every connection has been refreshed or is being refreshed now."
-        still = f" {self.under_way} had been sent already and will finish." if self.under_way else ""
-        return f"Cancelled for {self.taken_back}, which go back to their own time.{still}"
+        told = []
+        if self.taken_back:
+            told.append(f"Cancelled for {self.taken_back}, which go back to their own time.")
+        if self.left_due:
+            told.append(f"Cancelled here for {self.left_due}, which stay due: something else asked for them as well.")
+        if self.under_way:
+            told.append(f"{self.under_way} had been sent already and will finish.")
+        return " ".join(told)
 
 
 def ask(
@@ -87,7 +94,7 @@ def ask(
 def cancel(resources: Resources, bulk_id: uuid.UUID, cancelled_by: uuid.UUID | None, actor: Actor) -> Cancelled:
     """Take back what has not been sent yet; what is under way finishes. Raises NotFound.
 
-    A connection that somebody else asked for as well stays due.
+    A connection that somebody else asked for as well leaves this bulk and stays due, for theirs to take back.
     """
     with resources.database.session(writing=True) as session:
         bulk = session.get(BulkRefresh, bulk_id, with_for_update=True, populate_existing=True)
@@ -101,11 +108,19 @@ def cancel(resources: Resources, bulk_id: uuid.UUID, cancelled_by: uuid.UUID | N
         session.add(bulk)
         audit.record(session, actor, "bulk.cancelled", bulk)
         session.commit()
-    number = 0
-    while part := _take_back(resources, bulk):
-        number += part
-    with resources.database.session() as session:
-        return Cancelled(number, progress.progress(session, bulk).count(ItemState.RUNNING))
+    left_due = tries = 0
+    while True:
+        returned, left = withdrawing.take_back(resources, bulk, PART)
+        left_due += left
+        if returned or left:
+            continue
+        with resources.database.session() as session:
+            stands = progress.progress(session, bulk)
+        if not stands.count(ItemState.WAITING) or tries == TRIES:
+            taken_back = stands.count(ItemState.CANCELLED) - left_due  # by us, or by who cancels another at this moment
+            return Cancelled(taken_back, left_due, stands.count(ItemState.RUNNING))
+        tries += 1  # somebody has the rows that are left, for a moment
+        time.sleep(TRY_SECONDS)
 
 
 def recent(session: Session, workspace_id: uuid.UUID | None, *, size: int = 5) -> Sequence[BulkRefresh]:
@@ -144,7 +159,7 @@ def _not_cancelled(session: Session, bulks: dict[uuid.UUID, BulkRefresh]) -> dic
     """Somebody may cancel while there is still more to ask for."""
     ids = [bulk.id for bulk in bulks.values()]
     going_on = select(BulkRefresh.id).where(col(BulkRefresh.id).in_(ids), col(BulkRefresh.cancelled_at).is_(None))
-    left = set(session.exec(going_on))
+    left = set(session.exec(going_on.with_for_update(read=True, key_share=True)))  # who cancels waits for this part
     return {workspace_id: bulk for workspace_id, bulk in bulks.items() if bulk.id in left}
 
 
@@ -186,79 +201,3 @@ def _item(
         "priority_before": mark.priority_before if mark else None,
         "cancelled": False,
     }
-
-
-def _take_back(resources: Resources, bulk: BulkRefresh) -> int:
-    """Give one part of what waits its own time and priority back; returns how many."""
-    with resources.database.session(writing=True) as session:
-        found = session.exec(_waiting(bulk, utc_now())).all()
-        if found:
-            update_many(session, Token, [{"id": row[0], **_own_time(*row[2:4])} for row in found])
-            _plan_anew(session, resources.settings, [row[0] for row in found if row[4]])
-            gone = update(BulkRefreshItem).where(col(BulkRefreshItem.id).in_([row[1] for row in found]))
-            session.execute(gone.values(cancelled=True).execution_options(synchronize_session=False))
-            session.commit()
-        return len(found)
-
-
-def _plan_anew(session: Session, settings: Settings, token_ids: Sequence[uuid.UUID]) -> None:
-    """What was edited since it was asked for goes to the time it has by now; what waits for its next try keeps that."""
-    query = select(Connection, Token).join(Token, col(Token.connection_id) == Connection.id)
-    for connection, token in session.exec(query.where(col(Token.id).in_(token_ids))) if token_ids else ():
-        if connection.state is ConnectionState.ACTIVE and not token.failures:
-            states.reschedule(settings, connection, token)
-            session.add(token)
-
-
-def _own_time(due_before: datetime | None, priority_before: int) -> dict[str, object]:
-    """A token's columns as if nobody had asked."""
-    return {
-        "next_refresh_at": due_before,
-        "priority": priority_before,
-        "requested_at": None,
-        "requested_by": None,
-        "held": False,
-    }
-
-
-def _waiting(bulk: BulkRefresh, now: datetime) -> Any:
-    """Ids of tokens this bulk made due that nobody has sent, with those of their items and what these remember.
-
-    With each, whether somebody has edited the connection since. Rows in somebody's hands are about to be sent. What
-    another bulk waits for as well is left to it.
-    """
-    item, another = aliased(BulkRefreshItem), aliased(BulkRefreshItem)
-    also_wanted = (
-        select(another.id)
-        .join(BulkRefresh, col(BulkRefresh.id) == another.bulk_id)
-        .where(
-            another.connection_id == Token.connection_id,
-            another.bulk_id != bulk.id,
-            another.generation == Token.generation,
-            another.skipped == "",
-            col(another.cancelled).is_(False),
-            col(BulkRefresh.cancelled_at).is_(None),
-        )
-        .exists()
-    )
-    edited = col(Connection.updated_at) > bulk.created_at
-    columns: Any = (Token.id, item.id, item.due_before, item.priority_before, edited)
-    query: Any = select(*columns).join(item, col(item.connection_id) == Token.connection_id)
-    query = query.join(Connection, col(Connection.id) == Token.connection_id)
-    return (
-        query.where(
-            item.bulk_id == bulk.id,
-            col(item.priority_before).is_not(None),
-            col(item.cancelled).is_(False),
-            Token.slot == Slot.CURRENT,
-            Token.generation == item.generation,
-            Token.requested_at == bulk.created_at,
-            Token.priority == Priority.MANUAL,
-            or_(col(Token.next_refresh_at) <= now, col(Token.held)),
-            col(Token.next_refresh_at).is_not(None),
-            or_(col(Token.lease_until).is_(None), col(Token.lease_until) <= now),
-            ~also_wanted,
-        )
-        .limit(PART)
-        .with_for_update(of=Token, skip_locked=True)
-    )

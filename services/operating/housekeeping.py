@@ -20,6 +20,7 @@ from models import (
 )
 from models.refresh import OPEN
 from models.types import utc_now
+from services.authorizing import exchanges
 from services.engine import claims
 from services.engine.clock import SKEW
 from services.engine.kept_replies import erase_old
@@ -75,11 +76,13 @@ def kept_replies(session: Session, settings: Settings) -> int:
 
 
 def unanswered(session: Session, settings: Settings) -> int:
-    """Close requests whose process died after the grant was taken away: nobody claims again and finds them so.
+    """Close requests whose process died, where nobody claims again and finds them so. Commits; returns how many.
 
-    Where the token is still leased by that process, whoever claims it next does that. A reply that comes later all the
-    same finds another generation, as ever. Commits; returns how many.
+    Such are exchanges of a code, and what was sent before the grant was taken away. Where the token is still leased by
+    that process, whoever claims it next does that. A reply that comes later all the same finds another generation, as
+    ever; the reply to an exchange is stored.
     """
+    exchanged = exchanges.close_abandoned(session, settings.lease)
     leased = select(Token.id).where(
         Token.connection_id == Refresh.connection_id, Token.lease_owner == Refresh.lease_owner
     )
@@ -96,7 +99,7 @@ def unanswered(session: Session, settings: Settings) -> int:
     result = session.execute(statement.execution_options(synchronize_session=False))
     session.commit()
     assert isinstance(result, CursorResult)
-    return result.rowcount
+    return result.rowcount + exchanged
 
 
 def heartbeats(session: Session, _settings: Settings) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, func, select
 
 from config import Settings
-from models import LinkPurpose, Membership, Role, SingleUseLink, User, Workspace
+from models import AuditEntry, LinkPurpose, Membership, Role, SingleUseLink, User, Workspace
 from models.types import utc_now
 from services import audit
 from services.audit import Actor
@@ -106,6 +106,13 @@ def role_in(session: Session, user_id: uuid.UUID, workspace_id: uuid.UUID) -> Ro
     """A person's role in a workspace, as it is this moment."""
     query = select(Membership.role).where(Membership.user_id == user_id, Membership.workspace_id == workspace_id)
     return cast("Role | None", session.exec(query).one_or_none())
+
+
+def known_name(session: Session, entry: AuditEntry) -> str:
+    """Who did what an entry tells of, for a member of its workspace; empty for a person who is none (any more)."""
+    if entry.user_id is None or entry.workspace_id is None:
+        return entry.actor
+    return entry.actor if role_in(session, entry.user_id, entry.workspace_id) is not None else ""
 
 
 def members(session: Session, workspace_id: uuid.UUID) -> Sequence[tuple[User, Membership]]:

@@ -141,7 +141,7 @@ def test_a_denial_is_told_in_the_window_and_on_the_page_behind_it(shown, axe):
     window = press(shown)
     window.get_by_role("button", name="Sign in").click()
     window.get_by_role("button", name="Deny").click()
-    expect(window.get_by_role("heading", level=1)).to_have_text("Not authorized")
+    expect(window.get_by_role("heading", level=1)).to_have_text("Nothing was authorized")
     expect(window.get_by_text("Access was refused at localhost")).to_be_visible()
     assert axe(window) == []
     expect(shown.get_by_text("Access was refused at localhost")).to_be_visible(timeout=SOON)
@@ -285,7 +285,7 @@ def test_the_page_after_the_callback_asks_nobody_else_and_has_no_query(shown, st
     asked = []
     shown.context.on("request", lambda request: asked.append((request, request.url)))
     window = press(shown)
-    expect(window.get_by_role("heading", level=1)).to_have_text("Not authorized")
+    expect(window.get_by_role("heading", level=1)).to_have_text("Nothing was authorized")
     assert re.fullmatch(rf"{re.escape(stack.url)}/authorization/[0-9a-f-]{{36}}", window.url)
     back = next(place for place, (_request, url) in enumerate(asked) if "/auth/provider/callback" in url)
     assert [url for _request, url in asked[back:] if not url.startswith(stack.url)] == []

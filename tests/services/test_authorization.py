@@ -1,20 +1,22 @@
 """What the verbs of authorizing promise below the browser: what is kept, what wins, what a dead process leaves."""
 
 import uuid
-from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
-from models import AttemptOutcome, ClientSecret, ConnectionState, Outcome, Refresh, Trigger
-from models.types import utc_now
+from models import AttemptOutcome, AuthorizationAttempt, ClientSecret, ConnectionState, Outcome, Refresh, Trigger
+from models.authorization_attempt import STOPPED_ALONE
 from oauth.authorization_response import AuthorizationResponse
 from oauth.vocabulary import FailureClass, GrantType, OAuthFailure
+from services.audit import Actor
 from services.authorizing import attempts, authorization, exchanges, findings, redemption
 from services.engine import leases, states, tokens
 from services.engine.leases import Claim
+from services.operating import housekeeping, pauses
+from services.setup import connections
 from tests.support.world import token_reply
 
 BROWSER = "b" * 64
@@ -165,7 +167,8 @@ def test_a_withdrawn_attempt_stores_nothing(world, begin, finish, connection, re
     row = world.reread(attempt)
     assert (row.outcome, row.failure_reason) == (AttemptOutcome.FAILED, "Disconnected meanwhile.")
     assert row.next_step == "Press Authorize to try again."
-    assert not row.tells(row.connection_version)
+    assert row.tells(row.connection_version)
+    assert row.withdrawn
 
 
 def test_a_refused_code_is_no_dead_authorization(world, begin, finish, connection):
@@ -213,8 +216,8 @@ def test_a_refresh_that_starts_meanwhile_leaves_the_authorizations_journal_alone
     assert rows == {Trigger.AUTHORIZE: Outcome.STORED, Trigger.MANUAL: Outcome.SENT}
 
 
-def test_an_exchange_whose_process_died_is_closed_by_the_next_start(world, begin, connection, resources):
-    _attempt, state = begin()
+def test_an_exchange_whose_process_died_is_closed_by_the_next_start(world, begin, connection, resources, time_machine):
+    attempt, state = begin()
 
     def dies(_exchange):
         raise KeyboardInterrupt
@@ -223,15 +226,91 @@ def test_an_exchange_whose_process_died_is_closed_by_the_next_start(world, begin
     with pytest.raises(KeyboardInterrupt):
         redemption.finish(resources, AuthorizationResponse(state, SecretStr("a code")), visitor, dies)
     [row] = world.all(Refresh, connection_id=connection.id)
-    with resources.database.session(writing=True) as session:
-        kept = session.get_one(Refresh, row.id)
-        kept.sent_at = utc_now() - timedelta(seconds=resources.settings.lease + 1)
-        session.add(kept)
-        session.commit()
+    assert world.reread(attempt).waiting
+    time_machine.shift(resources.settings.lease + 1)
+    assert (world.reread(attempt).standing, world.reread(attempt).outcome) == ("interrupted", AttemptOutcome.PENDING)
     begin()
     assert world.reread(row).outcome is Outcome.UNKNOWN
+    ended = world.reread(attempt)
+    assert (ended.standing, ended.outcome) == ("interrupted", AttemptOutcome.FAILED)
     with resources.database.session() as session:
         assert not states.interrupted(session, tokens.current_token(session, connection))
+
+
+@pytest.mark.parametrize("meanwhile", ["", "a disconnect"])
+def test_a_reply_that_comes_after_its_process_was_taken_for_dead_is_stored_unless_somebody_disconnected(
+    world, begin, finish, connection, resources, time_machine, meanwhile
+):
+    """The code is spent, so the grant in that reply is the only one there will be."""
+    attempt, state = begin()
+
+    def after_a_long_sleep():
+        time_machine.shift(resources.settings.lease + 1)
+        with resources.database.session(writing=True) as session:
+            assert housekeeping.unanswered(session, resources.settings) == 1
+        assert world.reread(attempt).outcome is AttemptOutcome.FAILED
+        if meanwhile:
+            connections.disconnect(resources, Actor.person(world.alice), connection.id)
+        return token_reply("late", "rt_late")
+
+    ended = finish(state, after_a_long_sleep)
+    [row] = world.all(Refresh)
+    if meanwhile:
+        assert (world.access_token(connection), row.outcome) == (None, Outcome.SUPERSEDED)
+        assert (ended.outcome, ended.failure_reason) == (AttemptOutcome.FAILED, attempts.DISCONNECTED)
+    else:
+        assert (world.access_token(connection), row.outcome) == ("late", Outcome.STORED)
+        assert (ended.standing, ended.failure_reason, ended.failure_class) == ("succeeded", "", None)
+
+
+def test_a_pause_during_the_exchange_waits_for_its_reply(world, begin, finish, connection, resources):
+    """Its code is spent: thrown away, the consent would be lost."""
+    world.authorize(connection)
+    _attempt, state = begin()
+
+    def while_somebody_pauses():
+        with resources.database.session(writing=True) as session:
+            pauses.pause(session, Actor.person(world.alice), [connection.id])
+        return token_reply("new", "rt_new")
+
+    assert finish(state, while_somebody_pauses).outcome is AttemptOutcome.SUCCEEDED
+    assert (world.access_token(connection), world.reread(connection).state) == ("new", ConnectionState.PAUSED)
+    assert world.token(connection).next_refresh_at is None
+
+
+def test_a_disconnect_takes_an_exchange_back_that_goes_on_after_its_attempt_would_have_run_out(
+    world, begin, finish, connection, resources, time_machine
+):
+    _attempt, state = begin()
+    time_machine.shift(resources.settings.attempt_ttl - 1)
+
+    def while_somebody_disconnects():
+        time_machine.shift(2)
+        connections.disconnect(resources, Actor.person(world.alice), connection.id)
+        return token_reply("at", "rt")
+
+    assert finish(state, while_somebody_disconnects).outcome is AttemptOutcome.FAILED
+    assert world.access_token(connection) is None
+
+
+def test_a_first_token_whose_process_died_is_told_as_interrupted(world, resources, monkeypatch, time_machine):
+    machine = world.connection(grant_type=GrantType.CLIENT_CREDENTIALS)
+
+    def dies(*_args, **_more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tokens, "refresh", dies)
+    with pytest.raises(KeyboardInterrupt):
+        authorization.begin(
+            resources, machine.id, world.alice, browser_hash=BROWSER, popup=False, return_to="", ask=lambda *_: None
+        )
+    monkeypatch.undo()
+    time_machine.shift(resources.settings.lease + resources.settings.caller_wait + 1)
+    with resources.database.session(writing=True) as session:
+        housekeeping.unanswered(session, resources.settings)
+    [row] = world.all(AuthorizationAttempt)
+    assert (row.standing, row.outcome) == ("interrupted", AttemptOutcome.FAILED)
+    assert row.failure_reason == STOPPED_ALONE
 
 
 def test_a_client_secret_that_cannot_be_decrypted_stops_the_start_in_plain_words(world, connection, resources):

@@ -38,7 +38,7 @@ def test_client_credentials_that_fail_are_told_the_same_way(world, alice, provid
     machine = world.connection(grant_type=GrantType.CLIENT_CREDENTIALS, secret="not the secret")
     page = flow.press(alice, machine)
     body = page_of(alice, page)[1]
-    assert "Not authorized" in body
+    assert "Nothing was authorized" in body
     assert "invalid_client" in body
     assert world.reread(machine).state is ConnectionState.MISCONFIGURED
     assert len(world.all(AuditEntry, action="connection.authorization_failed")) == 1

@@ -42,6 +42,11 @@ def test_a_denial_is_told_with_the_providers_words_escaped_and_cut(world, alice,
     assert len(attempt.failure_said) <= 200
     body = page_of(alice, page)[1]
     assert "Access was refused at localhost" in body
+    assert "<dt>Step</dt><dd>authorization</dd>" in body
+    assert "<dt>Code</dt><dd><code>access_denied</code></dd>" in body
+    assert "<dt>When</dt><dd><time" in body
+    assert f"How {connection.name} stands:" in body
+    assert "<h1>Nothing was authorized</h1>" in body
     assert "<svg/onload" not in body
     assert "&lt;svg/onload" in body
     assert provider.counts.get(CODE, 0) == 0
@@ -251,7 +256,9 @@ def test_a_connection_deleted_during_the_token_request_stays_deleted(world, alic
         while flow.attempt_of(world, page).used_at is None:
             pass
         connections.delete(world.resources, Actor.person(world.alice), connection.id)
-        assert coming.result().status_code == 404
+        reply = coming.result()
+    assert reply.status_code == 410
+    assert "The connection was deleted meanwhile" in reply.text
     assert world.reread(connection) is None
 
 
