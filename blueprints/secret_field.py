@@ -44,11 +44,14 @@ class SecretField(Field):
 
     widget = SecretInput()
     data: SecretStr | None
+    was_carried: bool
+    """Whether `data` is what an earlier try carried along, and nothing was typed since."""
 
     def __init__(self, *args: Any, set_at: datetime | None = None, **kwargs: Any) -> None:
         """`set_at`: when the stored secret was set; None where there is none."""
         super().__init__(*args, **kwargs)
         self.set_at = set_at
+        self.was_carried = False
 
     @property
     def kept_name(self) -> str:
@@ -71,6 +74,7 @@ class SecretField(Field):
         typed = formdata.get(self.name) or ""
         kept = formdata.get(self.kept_name) or ""
         self.data = SecretStr(typed) if typed else self._opened(kept)
+        self.was_carried = not typed and self.data is not None
 
     def pre_validate(self, form: Any) -> None:
         """Refuse what cannot be stored."""

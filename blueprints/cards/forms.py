@@ -17,6 +17,7 @@ from blueprints.forms import Form, Rows, VersionedForm, parsed_uuid, stripped
 from blueprints.secret_field import SecretField, SecretInput
 from models import Card, CardAuthorization, CardHeader
 from models.types import Keyring, Undecryptable
+from rendering import placeholders
 from services.errors import InvalidInput
 from services.setup import headers
 from services.setup.cards import CONNECTION, METHODS, TypedCard, TypedConnection
@@ -25,6 +26,7 @@ from services.setup.headers import TypedHeader
 
 NEW = "new"
 LONGEST_LOOKED_FOR = 100
+PLACEHOLDERS = ", ".join(f"{{{{{known.name}}}}} ({known.label})" for known in placeholders.KNOWN)
 AUTHORIZATIONS = {
     CardAuthorization.NONE.value: "None",
     CardAuthorization.HEADER.value: "Authorization header",
@@ -63,7 +65,9 @@ class HeaderForm(PlainForm):
         """Keep the value from sight where it is a secret."""
         super().__init__(*args, **kwargs)
         value: Any = self.value
-        value.secret = headers.is_secret(self.name.data or "", bool(self.secret.data))
+        # What was typed as a secret stays one until it is typed again, as a stored one does: the tick shows nothing.
+        self.secret.data = bool(self.secret.data) or value.was_carried
+        value.secret = headers.is_secret(self.name.data or "", self.secret.data)
 
     def typed(self) -> TypedHeader:
         """What was typed."""
@@ -78,7 +82,8 @@ class CardForm(VersionedForm):
     hook_url = StringField(
         "Hook URL",
         filters=[stripped],
-        description="The address that answers with JSON. {{customer_email}} and other placeholders may stand in it.",
+        description="The address that answers with JSON. It and the headers may hold placeholders for a "
+        f"conversation's values: {PLACEHOLDERS}.",
     )
     method = SelectField("Method", choices={method: method for method in METHODS})
     authorization = SelectField("Authorization", choices=AUTHORIZATIONS, id="card-authorization")

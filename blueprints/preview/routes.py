@@ -10,8 +10,9 @@ from flask_login import login_required
 
 from blueprints import web
 from blueprints.forms import Form
+from blueprints.preview import advice
 from blueprints.preview.forms import values_form
-from models import Card, CardPreview, Role
+from models import Card, CardPreview, Role, User
 from rendering.frame import FRAME_CSP
 from services.calling import call_plans, preview
 from services.calling.preview import Preview
@@ -30,13 +31,15 @@ class Panel:
     is_admin: bool
     """Whether a template that is not saved may be tried, and the request and reply are shown."""
     preview: Preview | None = None
+    advice: str = ""
+    """What to do about its failure, for whoever pressed."""
 
 
 def panel(card: Card) -> Panel:
     """The panel for a page about `card`, before anything was previewed."""
     used = call_plans.placeholders_of(web.db(), card)
     form = values_form(used)(formdata=None)
-    return Panel(card, form, tuple(known.name for known in used), _is_admin(card))
+    return Panel(card, form, tuple(known.name for known in used), web.current_role() is Role.ADMIN)
 
 
 @blueprint.post("/<uuid:card_id>/preview")
@@ -45,7 +48,8 @@ def run(card_id: uuid.UUID) -> str | tuple[str, int]:
     """Call the API and render the card: a fragment for htmx, a page for everybody else."""
     card = web.find(Card, card_id, Role.AGENT)
     used = call_plans.placeholders_of(web.db(), card)
-    form, is_admin = values_form(used)(), _is_admin(card)
+    role = web.current_role()
+    form, is_admin = values_form(used)(), role is Role.ADMIN
     names = tuple(known.name for known in used)
     if not form.validate():
         return _answer(Panel(card, form, names, is_admin)), 422
@@ -54,7 +58,8 @@ def run(card_id: uuid.UUID) -> str | tuple[str, int]:
     user = web.me().user
     web.release_db()
     result = preview.run(web.resources(), card.id, user, values, template)
-    return _answer(Panel(card, form, names, is_admin, result if is_admin else result.without_details()))
+    words = _advice(result, role, user, has_values=bool(names))
+    return _answer(Panel(card, form, names, is_admin, result if is_admin else result.without_details(), words))
 
 
 @blueprint.get("/<uuid:card_id>/frame/<uuid:preview_id>")
@@ -79,6 +84,7 @@ def _answer(shown: Panel) -> str:
     return render_template(template, panel=shown)
 
 
-def _is_admin(card: Card) -> bool:
-    role = web.role_in(card.workspace_id)
-    return role is not None and role.includes(Role.ADMIN)
+def _advice(result: Preview, role: Role | None, user: User, *, has_values: bool) -> str:
+    if result.failure is None or role is None:
+        return ""
+    return advice.advice(result.failure, role, is_owner=user.is_owner, status=result.status, has_values=has_values)

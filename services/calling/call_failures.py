@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum, StrEnum
 
 import outbound
-from oauth.vocabulary import FailureClass, OAuthFailure
+from oauth.vocabulary import STEPS_BY_CODE, FailureClass, OAuthFailure
 
 
 class Step(StrEnum):
@@ -70,12 +70,11 @@ _WORDS = {
     Problem.NOT_AUTHORIZED: ("The connection is not authorized", "Press Authorize on the connection."),
     Problem.PAUSED: (
         "The connection is paused",
-        "Ask an operator or admin of the workspace to press Resume on the connection, then press Preview again.",
+        "Press Resume on the connection, then press Preview again.",
     ),
     Problem.REFRESHES_PAUSED: (
         "Token requests are paused",
-        "The token has run out meanwhile. Ask the owner of the installation to resume what is paused, then press "
-        "Preview again.",
+        "The owner of the installation resumes them under Operations. Then press Preview again.",
     ),
     Problem.SECRET_MISSING: (
         "The Authorization header is empty",
@@ -83,7 +82,8 @@ _WORDS = {
     ),
     Problem.SECRET_UNREADABLE: (
         "A stored secret cannot be read",
-        "Ask an operator to restore the missing key (flask keys check names it), or enter the secret again.",
+        "Enter the secret again, or ask whoever runs this installation to put the missing key back (flask keys check "
+        "names it).",
     ),
     Problem.BEING_REFRESHED: ("The token is being refreshed", "Press Preview again in a few seconds."),
     Problem.WRONG_HOST: (
@@ -95,8 +95,8 @@ _WORDS = {
     Problem.BAD_REQUEST: ("The request cannot be made", "Correct what the message names, save, and try again."),
     Problem.UNREACHABLE: (
         "The API cannot be reached",
-        "Check the host name in the Hook URL. If it is right, ask an operator to allow the API where it is an "
-        "internal one; else it is down, so try again later.",
+        "Check the host name in the Hook URL. If it is right, ask whoever runs this installation to allow the API "
+        "where it is an internal one; else it is down, so try again later.",
     ),
     Problem.CERTIFICATE: (
         "The API's certificate is not trusted",
@@ -104,7 +104,8 @@ _WORDS = {
     ),
     Problem.TIMEOUT: (
         "The API took too long",
-        "Ask the API for less, for example by a filter or a page size in the Hook URL, and try again.",
+        "Try again later; if it stays, ask whoever runs the API. Where it has much to send, ask it for less, for "
+        "example by a filter or a page size in the Hook URL.",
     ),
     Problem.TOO_LARGE: (
         "The API's reply is too large",
@@ -145,9 +146,19 @@ class CallFailure(Exception):
     """A step failed; `str()` is one plain sentence. Its attributes are named like those of rows that show failures."""
 
     def __init__(
-        self, step: Step | str, kind: Problem | FailureClass, reason: str, *, code: str = "", said: str = ""
+        self,
+        step: Step | str,
+        kind: Problem | FailureClass,
+        reason: str,
+        *,
+        code: str = "",
+        said: str = "",
+        next_step: str = "",
     ) -> None:
-        """`said` is what the other side said, scrubbed already; `code` its own name for the failure."""
+        """`said` is what the other side said, scrubbed already; `code` its own name for the failure.
+
+        `next_step` is for a failure about which something else helps than about its kind.
+        """
         super().__init__(reason)
         self.failure_step = str(step)
         self.failure_class = kind
@@ -155,6 +166,21 @@ class CallFailure(Exception):
         self.failure_said = said
         self.said_by = "The provider" if isinstance(kind, FailureClass) else "The API"
         self.failure_reason = reason
+        self.own_step = next_step
+
+    @property
+    def next_step(self) -> str:
+        """What an admin should do about it."""
+        return self.own_step or STEPS_BY_CODE.get(self.failure_code) or self.failure_class.next_step
+
+    @property
+    def retried(self) -> bool:
+        """Whether Cardkey tries again by itself."""
+        return self.failure_class.retried and not self.own_step
+
+    def without_details(self) -> CallFailure:
+        """The same for those who may not see what the other side said."""
+        return CallFailure(self.failure_step, self.failure_class, self.failure_reason, next_step=self.own_step)
 
 
 _OUTBOUND: dict[type, tuple[Step, Problem]] = {
@@ -174,9 +200,11 @@ def of_outbound(failure: outbound.OutboundFailure) -> CallFailure:
     return CallFailure(step, problem, str(failure))
 
 
-def of_token(failure: OAuthFailure) -> CallFailure:
-    """A token request that failed; its class is the provider's, with its own next step."""
-    return CallFailure(Step.TOKEN, failure.failure_class, str(failure), code=failure.code, said=failure.provider_said)
+def of_token(failure: OAuthFailure, before: str = "", *, next_step: str = "") -> CallFailure:
+    """A token request that failed; its class is the provider's. `before` is said before its words."""
+    reason = f"{before} {failure}" if before else str(failure)
+    said = {"code": failure.code, "said": failure.provider_said}
+    return CallFailure(Step.TOKEN, failure.failure_class, reason, **said, next_step=next_step)
 
 
 def of_status(status: int, said: str) -> CallFailure | None:

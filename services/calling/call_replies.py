@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 
 import outbound
-from oauth.scrub import STARS, star
+from oauth.scrub import NOTHING, STARS, Hidden, star
 
 DEEPEST = 100
 """Levels of nesting beyond which nobody reads a reply."""
@@ -28,7 +27,7 @@ def text_of(reply: outbound.Reply) -> str:
     return storable(reply.body.decode(charset if charset in CHARSETS else "utf-8-sig", "replace"))
 
 
-def json_of(text: str, hidden: Sequence[str]) -> object:
+def json_of(text: str, hidden: Hidden) -> object:
     """The JSON value in `text`, `hidden` starred in it; None for an empty text. Raises NotJson.
 
     Starred here and not in the text, where an escape would hide a secret and a star could break the JSON.
@@ -36,15 +35,14 @@ def json_of(text: str, hidden: Sequence[str]) -> object:
     if not text.strip():
         return None
     try:
-        value = _clean(json.loads(text, parse_constant=_refuse_constant), (), DEEPEST)
+        value = _clean(json.loads(text, parse_constant=_refuse_constant), NOTHING, DEEPEST)
     except RecursionError:
         raise NotJson("The reply is nested too deeply.") from None
     except json.JSONDecodeError as error:
         raise NotJson(f"The reply is not JSON: {error.msg} in line {error.lineno}.") from None
     except ValueError as error:
         raise NotJson(f"The reply is not usable JSON: {error}.") from None
-    whole = json.dumps(value, ensure_ascii=False)
-    return value if star(whole, hidden) == whole else _clean(value, hidden, DEEPEST)
+    return _clean(value, hidden, DEEPEST) if hidden.places(json.dumps(value, ensure_ascii=False)) else value
 
 
 def said_in(data: object, text: str) -> str:
@@ -63,7 +61,7 @@ def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _clean(value: object, hidden: Sequence[str], levels: int) -> object:
+def _clean(value: object, hidden: Hidden, levels: int) -> object:
     if levels == 0:
         raise RecursionError
     if isinstance(value, str):

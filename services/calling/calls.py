@@ -30,6 +30,7 @@ REFRESHED = "The token had expired and was refreshed on the way."
 RETRIED = "The API turned the token down, so it was refreshed and the call was made once more."
 RETRIED_WITH_NEWER = "The API turned the token down, and a newer one was there already, so the call was made once more."
 NOT_AGAIN = "The API turned the token down, which was refreshed only a moment ago, so it was not refreshed again."
+NOT_RENEWED = "The API turned the token down, and there is no new one yet."
 BY_RULE = "The API answered with status {status}, and its reply says that the token is not accepted."
 
 
@@ -61,9 +62,9 @@ class Call:
     """Everything that must not be shown of this call."""
 
     @property
-    def hidden(self) -> list[str]:
-        """Every text under which the call's secrets could come back."""
-        return scrub.forms(self.secrets)
+    def hidden(self) -> scrub.Hidden:
+        """The call's secrets, made ready to be looked for in what comes back."""
+        return scrub.Hidden(self.secrets)
 
 
 @contextmanager
@@ -85,7 +86,7 @@ def call(resources: Resources, plan: Plan, values: Mapping[str, str]) -> Call:
     try:
         headers = _prepare(resources, plan, values, made)
         _send(resources, plan, headers, made)
-        _judge(made)
+        _judge(plan, made)
     except CallFailure as failure:
         made.failure = failure
     return made
@@ -143,7 +144,11 @@ def _send_with_token(resources: Resources, plan: Plan, headers: dict[str, str], 
     if dead_tokens.was_just_replaced(resources, connection, access):
         made.notes.append(NOT_AGAIN)
         return
-    newer = call_authorization.access(resources, connection, access.generation)
+    try:
+        newer = call_authorization.access(resources, connection, access.generation)
+    except CallFailure:
+        made.notes.append(NOT_RENEWED)
+        raise
     made.notes.append(RETRIED if newer.refreshed else RETRIED_WITH_NEWER)
     if not _refused(resources, connection, newer, headers, made):
         dead_tokens.learn(resources, connection, access, refused_at)
@@ -178,7 +183,7 @@ def _exchange(resources: Resources, headers: Mapping[str, str], made: Call) -> o
     return made.reply
 
 
-def _judge(made: Call) -> None:
+def _judge(plan: Plan, made: Call) -> None:
     """Read the reply, and raise CallFailure unless it is a success with JSON in it, or with nothing."""
     reply, hidden = made.reply, made.hidden
     assert reply is not None
@@ -190,15 +195,15 @@ def _judge(made: Call) -> None:
     except call_replies.NotJson as problem:
         not_json = str(problem)
     if 300 <= reply.status < 400 and "location" in reply.headers:
-        words = f"The API answered with status {reply.status} and leads to {_target(reply)}."
+        words = f"The API answered with status {reply.status} and leads to {scrub.star(_target(reply), hidden)}."
         raise CallFailure(Step.REPLY, Problem.REDIRECT, words, code=str(reply.status))
-    failure = call_failures.of_status(reply.status, scrub.one_line(call_replies.said_in(made.data, made.text)))
-    if failure is not None:
-        raise failure
-    if made.refused:
+    said = scrub.one_line(call_replies.said_in(made.data, made.text))
+    failure = call_failures.of_status(reply.status, said)
+    if failure is None and made.refused:
         words = BY_RULE.format(status=reply.status)
-        said = scrub.one_line(call_replies.said_in(made.data, made.text))
-        raise CallFailure(Step.REPLY, Problem.UNAUTHORIZED, words, code=str(reply.status), said=said)
+        failure = CallFailure(Step.REPLY, Problem.UNAUTHORIZED, words, code=str(reply.status), said=said)
+    if failure is not None:
+        raise call_authorization.why_refused(plan, failure, by_rule=made.refused)
     if not_json:
         raise CallFailure(Step.REPLY, Problem.NOT_JSON, not_json)
 

@@ -13,6 +13,7 @@ import outbound
 from models import Connection, Outcome, Refresh, Token, Trigger
 from models.types import utc_now
 from oauth import expressions
+from oauth.scrub import NOTHING
 from services.calling import call_replies
 from services.engine import lifetimes, timing, tokens
 from services.engine.tokens import Access
@@ -29,7 +30,7 @@ def refused(connection: Connection, reply: outbound.Reply) -> bool:
     if not connection.dead_expression or len(reply.body) > LONGEST_JUDGED:
         return False
     try:
-        document = call_replies.json_of(call_replies.text_of(reply), ())
+        document = call_replies.json_of(call_replies.text_of(reply), NOTHING)
     except call_replies.NotJson:
         return False
     return is_true(expressions.find(connection.dead_expression, document))

@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 
 from models import CardPreview, User, keyring_of
 from models.types import Undecryptable
-from oauth.scrub import scrub_forms
+from oauth.scrub import scrub, star_page
 from rendering import frame
 from rendering.liquid import RenderFailure
 from rendering.table import table
@@ -66,9 +66,7 @@ class Preview:
 
     def without_details(self) -> Preview:
         """For those who may see the card and not how it is made: no request, no reply, nobody's raw words."""
-        failure = self.failure
-        if failure is not None:
-            failure = CallFailure(failure.failure_step, failure.failure_class, failure.failure_reason)
+        failure = self.failure.without_details() if self.failure else None
         return replace(self, request=None, reply_headers=(), body=None, failure=failure)
 
 
@@ -106,7 +104,7 @@ def _run(resources: Resources, plan: Plan, user: User, values: Mapping[str, str]
         if not template.strip():
             notes.append(NO_TEMPLATE)
         try:
-            html = _render(resources, template, made.data)
+            html = star_page(_render(resources, template, made.data), made.hidden)
             frame_id = _keep(resources, plan, user, html)
             if not SHOWS.search(html):
                 notes.append(EMPTY_CARD)
@@ -156,7 +154,7 @@ def _headers(made: Call) -> tuple[tuple[str, str], ...]:
     if made.reply is None:
         return ()
     found, hidden = [(name, made.reply.headers.get(name)) for name in INTERESTING], made.hidden
-    return tuple((name, scrub_forms(value, hidden, 500)) for name, value in found if value)
+    return tuple((name, scrub(value, hidden, 500)) for name, value in found if value)
 
 
 def _body(made: Call) -> Body | None:

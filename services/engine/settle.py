@@ -142,7 +142,7 @@ def _settle_one(
     changed = (token.lease_owner, connection.version) != (claim.owner, claim.version)
     if isinstance(result, OAuthFailure) and changed and not _waits_all_the_same(claim, connection, token, result):
         # Whoever holds the lease now will find out by itself, and so will the settings saved meanwhile.
-        close_failed(session, journal, result)
+        close_failed(session, journal, token, result)
         _release_own(token, claim)
         return
     another_client = claim.client != connection.client
@@ -164,7 +164,7 @@ def _settle_one(
         states.store(session, settings, connection, token, result)
         close_stored(journal, token)
     else:
-        close_failed(session, journal, result)
+        close_failed(session, journal, token, result)
         states.fail(session, settings, connection, token, result)
 
 
@@ -286,11 +286,12 @@ def mark_authorized(connection: Connection) -> None:
     connection.authorized_fingerprint = connection.fingerprint()
 
 
-def close_failed(session: Session, journal: Refresh, failure: OAuthFailure) -> None:
+def close_failed(session: Session, journal: Refresh, token: Token, failure: OAuthFailure) -> None:
     """The journal's last words on a failure; an unusable reply is kept, since it may hold a token."""
     unknown = failure.failure_class is FailureClass.UNKNOWN
     journal.outcome = Outcome.UNKNOWN if unknown else Outcome.FAILED
     journal.http_status = failure.status
+    states.conceal(session, token, failure)
     states.note_failure(journal, failure)
     if failure.failure_class is FailureClass.REPLY_UNUSABLE:
         journal.seal("raw_reply", failure.raw, keyring_of(session))

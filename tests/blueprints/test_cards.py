@@ -180,6 +180,46 @@ def test_two_tabs_are_told_about_each_other(alice, world):
     assert world.reread(card).title == "Mine"
 
 
+def test_saving_a_card_that_another_tab_deleted_says_so_and_gives_everything_back(alice, world):
+    card = world.card(title="Before", headers={"X-Api-Key": "stored"})
+    (header,) = world.all(CardHeader)
+    alice.post_form(f"/cards/{card.id}/delete")
+    row = {"headers-0-row_id": str(header.id), "headers-0-name": "X-Api-Key", "headers-0-value": "typed-canary-key"}
+    typed = {**FORM, **row, "title": "Mine", "version": "1", "card_id": str(card.id)}
+    answer = alice.post_form(f"/cards/{card.id}", {**typed, "workspace_id": str(world.acme.id)})
+    assert answer.status_code == 410
+    assert "You deleted this card in another tab or window" in answer.text
+    assert "canary" not in answer.text
+    assert world.all(Card) == []
+    assert alice.post_form("/cards/fields", typed).text.count("You deleted this card") == 1
+    again = {**typed, **inputs(answer.text), "connection-client_secret": "", "headers-0-value": ""}
+    again.pop("csrf_token")
+    assert alice.post_form("/cards/new", again).status_code == 303
+    assert [(made.title, made.id == card.id) for made in world.all(Card)] == [("Mine", False)]
+    (kept,) = world.all(CardHeader)
+    assert kept.unseal("value", world.resources.database.keyring).get_secret_value() == "typed-canary-key"
+
+
+def test_saving_a_card_whose_connection_another_tab_deleted_makes_none_unasked_and_loses_nothing(alice, world):
+    connection = world.connection(name="Shop")
+    card = world.card(title="Before", connection=connection)
+    alice.post_form(f"/connections/{connection.id}/delete")
+    mine = {"connection_id": str(connection.id), "shown_connection": str(connection.id), "version": str(card.version)}
+    typed = {**FORM, **mine, "title": "Mine", "connection-scope": "typed.scope"}
+    answer = alice.post_form(f"/cards/{card.id}", typed)
+    assert answer.status_code == 410
+    assert "You deleted the connection Shop in another tab or window" in answer.text
+    assert world.all(Connection) == []
+    kept = inputs(answer.text)
+    assert (kept["connection-scope"], kept["title"]) == ("typed.scope", "Mine")
+    assert (kept["version"], kept["shown_connection"]) == (str(world.reread(card).version), "new")
+    again = {**typed, **kept, "connection_id": "new", "connection-client_secret": ""}
+    again.pop("csrf_token")
+    assert alice.post_form(f"/cards/{card.id}", again).status_code == 303
+    (made,) = world.all(Connection)
+    assert (world.reread(card).connection_id, made.scope) == (made.id, "typed.scope")
+
+
 def test_stored_secrets_are_on_no_page(alice, world):
     connection = world.connection(secret="stored-canary-one")
     card = world.card(connection=connection, headers={"X-Api-Key": "stored-canary-two"})

@@ -108,7 +108,8 @@ def test_a_call_that_fails_is_a_page_with_words(world, stub, stub_address, app, 
     assert response.status_code == 200
     assert f"The API answered with status {status}." in response.text
     assert ("raw words" in response.text) == (person == "alice")
-    assert ("What to do" in response.text) == (person == "alice")
+    assert "What to do:</strong>" in response.text
+    assert ("admin of this workspace can look into it" in response.text) == (person == "ann" and status != 429)
 
 
 @pytest.mark.sqlite_only

@@ -51,7 +51,7 @@ def test_no_secret_reaches_redis_or_a_log_while_refreshes_succeed_and_fail(
         with redis_client.Redis.from_url(valkey.url) as client:
             stored = dump(client).decode("latin-1")
     with provider.state.lock:
-        issued = [*provider.state.access, *provider.state.refresh]
+        issued = list(provider.state.issued)
     clients = ["practice-secret-code", "practice-secret-machine"]
     secrets = [*issued, *clients, "canary-client-secret", "canary-access-token", *keys.values()]
     places = {"redis": "\n".join(told), "dump": stored, "worker": worker.log, "scheduler": scheduler.log}
