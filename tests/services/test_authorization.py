@@ -1,6 +1,7 @@
 """What the verbs of authorizing promise below the browser: what is kept, what wins, what a dead process leaves."""
 
 import uuid
+from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
@@ -9,6 +10,7 @@ from sqlmodel import Session
 
 from models import AttemptOutcome, AuthorizationAttempt, ClientSecret, ConnectionState, Outcome, Refresh, Trigger
 from models.authorization_attempt import STOPPED_ALONE
+from models.types import utc_now
 from oauth.authorization_response import AuthorizationResponse
 from oauth.vocabulary import FailureClass, GrantType, OAuthFailure
 from services.audit import Actor
@@ -227,7 +229,7 @@ def test_an_exchange_whose_process_died_is_closed_by_the_next_start(world, begin
         redemption.finish(resources, AuthorizationResponse(state, SecretStr("a code")), visitor, dies)
     [row] = world.all(Refresh, connection_id=connection.id)
     assert world.reread(attempt).waiting
-    time_machine.shift(resources.settings.lease + 1)
+    time_machine.move_to(utc_now() + timedelta(seconds=resources.settings.lease + 1))
     assert (world.reread(attempt).standing, world.reread(attempt).outcome) == ("interrupted", AttemptOutcome.PENDING)
     begin()
     assert world.reread(row).outcome is Outcome.UNKNOWN
@@ -245,7 +247,7 @@ def test_a_reply_that_comes_after_its_process_was_taken_for_dead_is_stored_unles
     attempt, state = begin()
 
     def after_a_long_sleep():
-        time_machine.shift(resources.settings.lease + 1)
+        time_machine.move_to(utc_now() + timedelta(seconds=resources.settings.lease + 1))
         with resources.database.session(writing=True) as session:
             assert housekeeping.unanswered(session, resources.settings) == 1
         assert world.reread(attempt).outcome is AttemptOutcome.FAILED
@@ -282,10 +284,10 @@ def test_a_disconnect_takes_an_exchange_back_that_goes_on_after_its_attempt_woul
     world, begin, finish, connection, resources, time_machine
 ):
     _attempt, state = begin()
-    time_machine.shift(resources.settings.attempt_ttl - 1)
+    time_machine.move_to(utc_now() + timedelta(seconds=resources.settings.attempt_ttl - 1))
 
     def while_somebody_disconnects():
-        time_machine.shift(2)
+        time_machine.move_to(utc_now() + timedelta(seconds=2))
         connections.disconnect(resources, Actor.person(world.alice), connection.id)
         return token_reply("at", "rt")
 
@@ -305,7 +307,7 @@ def test_a_first_token_whose_process_died_is_told_as_interrupted(world, resource
             resources, machine.id, world.alice, browser_hash=BROWSER, popup=False, return_to="", ask=lambda *_: None
         )
     monkeypatch.undo()
-    time_machine.shift(resources.settings.lease + resources.settings.caller_wait + 1)
+    time_machine.move_to(utc_now() + timedelta(seconds=resources.settings.lease + resources.settings.caller_wait + 1))
     with resources.database.session(writing=True) as session:
         housekeeping.unanswered(session, resources.settings)
     [row] = world.all(AuthorizationAttempt)

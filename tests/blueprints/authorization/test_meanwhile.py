@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from datetime import timedelta
 
 from models import AttemptOutcome, AuditEntry, ConnectionState, Outcome, Refresh, Role
+from models.types import utc_now
 from services.audit import Actor
 from services.operating import housekeeping, pauses
 from services.setup import connections
@@ -42,7 +44,7 @@ def test_a_portal_killed_while_it_exchanges_the_code_is_told_everywhere(
     assert "its token is being fetched" in page_of(alice, callback)[1]
     assert swept(world) == 0
 
-    time_machine.shift(settings.lease + 1)
+    time_machine.move_to(utc_now() + timedelta(seconds=settings.lease + 1))
     tells_of_the_interruption(alice, places, callback)  # as soon as somebody looks
     assert swept(world) == 1
     tells_of_the_interruption(alice, places, callback)  # and for good
