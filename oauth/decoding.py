@@ -25,7 +25,7 @@ ESCAPE = re.compile(
     | &\#  (?P<number> [0-9]{1,7} ) ;?
     | (?P<named> & [a-z][a-z0-9]{1,31} ; )
     | \\ (?P<blank> [nrtbfv] )
-    | \\ (?P<itself> [^\w\s] )
+    | \\ (?P<itself> [!-/:-@\[-`{-~] )
     | (?P<utf8> (?-i: [\xc2-\xdf][\x80-\xbf] | [\xe0-\xef][\x80-\xbf]{2} | [\xf0-\xf4][\x80-\xbf]{3} ) )
     | (?P<wide> [\uff01-\uff5e] )
     | (?P<nothing> [\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff] )

@@ -87,9 +87,9 @@ class Hidden:
         return _joined(found)
 
     def _learn(self, value: str) -> None:
-        """A secret, as it is, with its own escapes undone, and in base64."""
+        """A secret, as it is, with its own escapes undone, in UTF-8 that was taken for Latin-1, and in base64."""
         data = value.encode("utf-8", "surrogatepass")
-        for form in {value, _plain(value)}:
+        for form in {value, _plain(value), data.decode("latin-1")}:
             bare = form.translate(BARE)
             if len(bare) >= SHORTEST_SPREAD:
                 self._spread.add(bare)
