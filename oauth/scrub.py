@@ -84,7 +84,7 @@ class Hidden:
         words = without_tags(first) if page else None
         if words is not None:
             found += [place for view in readings(words) for place in self._in(view)]
-        return _joined(found)
+        return _joined((start, _after_padding(text, stop)) for start, stop in found)
 
     def _learn(self, value: str) -> None:
         """A secret, as it is, with its own escapes undone, in UTF-8 that was taken for Latin-1, and in base64."""
@@ -220,6 +220,12 @@ def _joined(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             joined.append((start, stop))
     return joined
+
+
+def _after_padding(text: str, stop: int) -> int:
+    while text[stop : stop + 1] == "=":
+        stop += 1
+    return stop
 
 
 def _between_tags(html: str, start: int, stop: int) -> Iterator[tuple[int, int]]:

@@ -220,6 +220,20 @@ def test_saving_a_card_whose_connection_another_tab_deleted_makes_none_unasked_a
     assert (world.reread(card).connection_id, made.scope) == (made.id, "typed.scope")
 
 
+@pytest.mark.sqlite_only
+def test_a_value_typed_as_a_secret_stays_one_when_the_tick_is_taken_away(alice, world):
+    row = {"headers-0-name": "X-Shop", "headers-0-value": "typed-canary-header", "headers-0-secret": "y"}
+    plain = {**FORM, "connection_id": "", "authorization": "none", **row}
+    kept = inputs(alice.post_form("/cards/new", {**plain, "title": ""}).text)["headers-0-value-kept"]
+    again = {**plain, "headers-0-value": "", "headers-0-value-kept": kept}
+    again.pop("headers-0-secret")
+    assert "canary-header" not in alice.post_form("/cards/new", {**again, "title": ""}).text
+    assert alice.post_form("/cards/new", again).status_code == 303
+    (header,) = world.all(CardHeader)
+    assert header.secret
+    assert header.unseal("value", world.resources.database.keyring).get_secret_value() == "typed-canary-header"
+
+
 def test_stored_secrets_are_on_no_page(alice, world):
     connection = world.connection(secret="stored-canary-one")
     card = world.card(connection=connection, headers={"X-Api-Key": "stored-canary-two"})

@@ -340,6 +340,30 @@ def test_an_unreadable_reply_shows_no_token_it_may_hold(body):
     assert not any(part in failure.provider_said for part in ("eyJhbGci", "signature", "short1"))
 
 
+NEW = ("k3J9xQ2mV7bN4pL8wR5t", "z8Y7w6V5u4T3s2R1q0PnM9", "rt-of-words")
+NEW_FIELDS = dict(zip(("access_token", "id_token", "refresh_token"), NEW, strict=True))
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Notice: Undefined index in /x.php on line 3\n" + json.dumps({"refresh_token": NEW[1], "token": NEW[2]}),
+        f"<r><access_token>{NEW[0]}</access_token><refresh_token>{NEW[2]}</refresh_token></r>",
+        f"<!doctype html><p>refresh_token: {NEW[2]}</p><p>{NEW[0]}</p>",
+        f"access_token: {NEW[0]}\nrefresh_token: {NEW[2]}",
+        {"error": "invalid_request", "error_description": f"issued {NEW[0]} already"},
+        {"error": NEW[1], "error_description": json.dumps(NEW_FIELDS)},
+        {"ok": False, "error": "x", "message": f"new token {NEW[1]}"},
+        f"your new one is {NEW[0]}",
+    ],
+)
+def test_a_live_token_of_any_length_that_nobody_knows_is_not_shown(body, status):
+    failure = refused(body.encode() if isinstance(body, str) else body, status)
+    shown = f"{failure.provider_said} {failure.code} {failure}"
+    assert not [token for token in NEW if token in shown]
+
+
 def test_a_page_gives_its_words_without_tags_and_scripts():
     page = b"<html><style>p{}</style><script>var token</script><h1>Down for <b>maintenance</b></h1>\x1b[31m</html>"
     assert refused(page, 503).provider_said == "Down for maintenance \\u001b[31m"

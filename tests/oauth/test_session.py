@@ -160,6 +160,13 @@ def test_a_refused_revocation_is_sorted_and_says_nothing_secret(stub, client, ht
     assert "rt-secret" not in caught.value.provider_said
 
 
+def test_extra_parameters_that_are_called_like_secrets_are_starred_like_them(stub, ask):
+    stub.expect_request("/token").respond_with_json({"message": "no words of shop for canary key"}, status=400)
+    with pytest.raises(OAuthFailure) as caught:
+        ask({"grant_type": "client_credentials", "api_key": "canary-key", "shop": "words of shop"})
+    assert caught.value.provider_said == "no words of shop for •••"
+
+
 def test_a_provider_that_cannot_be_reached_is_down(ask, monkeypatch):
     async def lookup(_host, _port):
         raise OSError("no such name")

@@ -142,6 +142,24 @@ def test_an_api_that_echoes_the_token_gets_it_neither_shown_nor_rendered(world, 
     assert "•••" in html(result)
 
 
+def test_a_token_that_an_api_encodes_or_a_template_joins_is_starred_on_the_card(world, stub, stub_address, run, html):
+    token = "AtCanary+x/y9Zq4Wm2"
+
+    def echo(_request: Request):
+        spelled = token.replace("+", "&#43;").replace("/", "&#x2F;")
+        pieces = [token[at : at + 7] for at in range(0, len(token), 7)]
+        found = {"spelled": spelled, "spaced": token.replace("+", " "), "short": token[:-2], "pieces": pieces}
+        return Response(json.dumps(found), content_type="application/json")
+
+    stub.expect_request("/data").respond_with_handler(echo)
+    connection = world.connection(api_hosts=[stub_address])
+    world.authorize(connection, access_token=token)
+    template = "<p>{{ spelled }} {{ spaced }} {{ short }}</p>{% for one in pieces %}<b>{{ one }}</b>{% endfor %}"
+    result = run(card_at(world, stub_address, connection=connection, template_content=template))
+    assert html(result) == "<p>••• ••• •••</p><b>•••</b><b>•••</b><b>•••</b>"
+    assert [node.text for node in result.body.tree.root.children[:3]] == ['"•••"'] * 3
+
+
 def test_a_template_that_prints_everything_prints_the_reply_alone(world, connected, resources, run, html):
     everything = (
         "{{ data | json }}{% for pair in data %}{{ pair }}{% endfor %}{{ settings }}{{ config }}{{ headers }}{{ self }}"

@@ -61,6 +61,16 @@ def test_an_unusable_reply_is_kept_sealed_and_its_words_are_not(resources, world
     assert "mistyped" not in row.failure_said + row.failure_reason
 
 
+def test_stored_tokens_are_starred_in_what_a_failure_tells_though_they_were_not_sent(resources, world):
+    (connection,) = authorized(world, 1)
+    world.authorize(connection, access_token="canary at one", refresh_token="canary rt two")
+    said = "which is canary&#32;at&#32;one or Y2FuYXJ5IHJ0IHR3bw=="
+    failure = OAuthFailure("refresh", FailureClass.PROVIDER_DOWN, "It answered.", code="x", provider_said=said)
+    settled(resources, (claim(resources, connection), failure))
+    (row,) = world.all(Refresh)
+    assert row.failure_said == world.reread(connection).failure_said == failure.provider_said == "which is ••• or •••"
+
+
 def test_words_that_cannot_be_stored_cost_nobody_else_a_token(resources, world):
     """PostgreSQL stores no NUL: a mistake in one result must not keep the others in memory until they are lost."""
     good, other, bad = authorized(world, 3)
