@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sqlalchemy import inspect
 from sqlmodel import Session, col, select
 
 import outbound
@@ -106,7 +107,8 @@ def save(
 ) -> Connection:
     """Make or change a connection. Commits. Raises InvalidInput with every problem at once, Stale, NotFound."""
     edits.wait(session, workspace_id)
-    existing = _read_again(session, existing.id) if existing else None
+    # Its key without reading it: somebody may have deleted it since.
+    existing = _read_again(session, inspect(existing).identity[0]) if existing else None
     errors = check(session, policy, workspace_id, typed, existing)
     if errors:
         raise InvalidInput(errors)
