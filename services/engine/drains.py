@@ -129,14 +129,16 @@ class Drain:
 
     async def _claim(self) -> None:
         async with self._turn:
-            room = min(self._limit, max(1, self._room))
+            room, in_the_way = min(self._limit, max(1, self._room)), self._leased
             claims = await asyncio.to_thread(self._claim_due, room)
         self._claimed_at = time.monotonic()
         self._keep_pace()
         self._ahead = deque(sorted([*self._ahead, *claims], key=lambda claim: RANK[claim.trigger]))
         self._send_on()
-        # Where hosts are full there is room when some of it has ended; where nothing is leased, nothing more is due.
-        self._enough = None if len(claims) == room else self._leased - max(1, self._leased // SHARE)
+        # Where hosts are full there is room when some of it has ended. Nothing more is due where nothing was leased,
+        # not even when the look began: what is stored meanwhile may have been in its way.
+        least = 0 if in_the_way else -1
+        self._enough = None if len(claims) == room else max(least, self._leased - max(1, self._leased // SHARE))
 
     def _claim_due(self, room: int) -> list[Claim]:
         with self._resources.database.session(writing=True) as session:
